@@ -1,0 +1,246 @@
+"""Runs an agent until its typed answer or one of its limits, and says how it ended.
+
+The one loop below both a subagent and the main conversation. Every limit is explicit; every way to
+end is an `Ending`; errors are told apart by type, never by text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, assert_never
+
+import anyio
+from pydantic import BaseModel, Field
+from pydantic_ai import Agent, ModelRetry, RunContext, ToolOutput, capture_run_messages
+from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.usage import RunUsage, UsageLimits
+
+from runner.models import error_ending
+from runner.outcome import Cannot, Done, Ending, Exhausted, Mend, Usage, add_cost
+from runner.text import clean, head_tail
+from runner.toolset import MOST_CALLS, Hands, toolset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pydantic_ai.messages import ModelMessage, ModelRequest
+    from pydantic_ai.models import Model
+    from pydantic_ai.settings import CacheSetting
+
+    from runner.money import Purse
+    from runner.plan import ValueType
+
+_TOOL_RETRIES = 3
+"""Malformed calls of one tool in a row, or calls of one unknown tool, before a run is given up."""
+_OUTPUT_RETRIES = 2
+"""Answers that are no `done` or `cannot`, or lack an output, before a run is given up."""
+_SAID_BYTES = 2_000
+_OUTPUTS_BYTES = 65_536
+
+
+class DoneAnswer(BaseModel):
+    """It is done."""
+
+    summary: str = Field(description="What was wrong and what you changed, in at most five lines.")
+
+
+class DoneWithOutputs(BaseModel):
+    """It is done."""
+
+    summary: str = Field(description="What you did, in at most five lines.")
+    outputs: dict[str, Any] = Field(
+        default_factory=dict, description="The named outputs that were asked for; else empty."
+    )
+
+
+class CannotAnswer(BaseModel):
+    """It cannot be done within the limits."""
+
+    reason: str = Field(description="Why, in one or two sentences.")
+    evidence: str = Field(default="", description="The lines of output or code that show it.")
+
+
+Answer = DoneAnswer | DoneWithOutputs | CannotAnswer
+Worker = Agent[Hands, Answer]
+
+
+class FullError(Exception):
+    """Raised instead of sending a request that the caller's `full` says is too long."""
+
+
+class _SpentError(Exception):
+    """Raised instead of sending a request when the attempt's own money is used up."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One piece of work for an agent, filled in as it goes on: it can be cut off anywhere."""
+
+    prompt: str | None
+    """`None` sends the history's last request again."""
+    hands: Hands
+    model: Model
+    cache: CacheSetting
+    conversation: str
+    history: Sequence[ModelMessage] = ()
+    """What came before, as `pydantic_ai.messages.repair_messages` leaves it."""
+    full: Callable[[Sequence[ModelMessage], ModelRequest], bool] | None = None
+    deadline: float = float("inf")
+    """On the clock of `anyio.current_time`."""
+    usage: RunUsage = field(default_factory=RunUsage)
+    messages: list[ModelMessage] = field(default_factory=list["ModelMessage"])
+    """All messages, the history's too; empty as long as nothing has begun."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What the responses so far cost in USD; `None` when one of them has no price."""
+        cost: Decimal | None = Decimal(0)
+        for message in self.messages[len(self.history) :]:
+            if isinstance(message, ModelResponse):
+                cost = add_cost(cost, message.usage.cost)
+        return cost
+
+
+def make_agent(name: str, instructions: str, tools: Sequence[str], *, outputs: bool) -> Worker:
+    """Make an agent whose every turn ends in `done` or `cannot`; equal facts give equal bytes."""
+    done = DoneWithOutputs if outputs else DoneAnswer
+    agent: Worker = Agent(
+        name=name,
+        instructions=instructions,
+        deps_type=Hands,
+        output_type=[ToolOutput(done, name="done"), ToolOutput(CannotAnswer, name="cannot")],
+        toolsets=[toolset(tools)],
+        retries={"tools": _TOOL_RETRIES, "output": _OUTPUT_RETRIES},
+        end_strategy="graceful",  # an edit that comes together with `done` is still made
+    )
+    agent.output_validator(_with_outputs)
+    return agent
+
+
+async def drive(agent: Worker, work: Work) -> Ending:
+    """Let an agent work until it ends.
+
+    Raises:
+        FullError: `work.full` said so; whatever the tools did is done.
+    """
+    turns = work.hands.permit.turns
+    limits = UsageLimits(request_limit=turns, tool_calls_limit=turns * MOST_CALLS)
+    with capture_run_messages() as work.messages, anyio.CancelScope(deadline=work.deadline):
+        try:
+            return await _loop(agent, work, limits)
+        except UsageLimitExceeded:
+            return Exhausted("turns", f"{work.usage.requests} of {turns} requests made")
+        except _SpentError:
+            return Exhausted("usd", f"{work.cost} of {work.hands.permit.usd} USD spent")
+        except Exception as error:
+            ending = error_ending(error)
+            if ending is None:
+                raise
+            return ending
+    return Exhausted("seconds", f"after {work.usage.requests} requests")
+
+
+def booked(cost: Decimal | None, purse: Purse | None, before: Decimal) -> Decimal | None:
+    """Say what was really booked, lost requests at their worst case too, where a purse tells."""
+    return cost if cost is None or purse is None else purse.spent - before
+
+
+def mend(ending: Ending, work: Work, *, seconds: float, cost: Decimal | None) -> Mend:
+    """Sum up how a piece of work ended."""
+    usage = work.usage
+    return Mend(
+        ending=ending,
+        usage=Usage(
+            requests=usage.requests,
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            output_tokens=usage.output_tokens,
+        ),
+        cost=cost,
+        seconds=seconds,
+        conversation=work.conversation,
+    )
+
+
+def output_problems(outputs: Mapping[str, Any], wanted: Mapping[str, ValueType]) -> list[str]:
+    """Say what is missing or of the wrong type among outputs; nothing when all is well."""
+    problems = [
+        f"`{name}` must be a {kind}" if name in outputs else f"`{name}` ({kind}) is missing"
+        for name, kind in wanted.items()
+        if name not in outputs or not _is(outputs[name], kind)
+    ]
+    kept = {name: outputs.get(name) for name in wanted}
+    if len(json.dumps(kept, default=str)) > _OUTPUTS_BYTES:
+        problems.append(f"all outputs together may have {_OUTPUTS_BYTES} bytes")
+    return problems
+
+
+async def _loop(agent: Worker, work: Work, limits: UsageLimits) -> Ending:
+    async with agent.iter(
+        work.prompt,
+        deps=work.hands,
+        model=work.model,
+        message_history=list(work.history) or None,
+        usage=work.usage,
+        usage_limits=limits,
+        model_settings={"cache": work.cache},
+        conversation_id=work.conversation,
+    ) as run:
+        async for node in run:
+            if Agent.is_model_request_node(node):
+                _before_request(work, node.request)
+    assert run.result is not None, "an agent's run ends with a result or raises"
+    return _ending(run.result.output, work.hands.outputs)
+
+
+def _before_request(work: Work, request: ModelRequest) -> None:
+    """Stop before a request is sent that would be too long, or that the attempt cannot pay."""
+    if work.full is not None and work.full(work.messages, request):
+        raise FullError
+    usd, cost = work.hands.permit.usd, work.cost
+    if usd is not None and cost is not None and cost >= usd:
+        raise _SpentError
+
+
+def _ending(answer: Answer, wanted: Mapping[str, ValueType]) -> Ending:
+    match answer:
+        case DoneAnswer(summary=summary):
+            return Done(_short(summary))
+        case DoneWithOutputs(summary=summary, outputs=outputs):
+            return Done(_short(summary), {name: outputs[name] for name in wanted})
+        case CannotAnswer(reason=reason, evidence=evidence):
+            return Cannot(_short(reason), _short(evidence))
+        case _:
+            assert_never(answer)
+
+
+async def _with_outputs(ctx: RunContext[Hands], answer: Answer) -> Answer:
+    """Send an answer back that lacks what was asked for."""
+    if isinstance(answer, DoneWithOutputs):
+        problems = output_problems(answer.outputs, ctx.deps.outputs)
+        if problems:
+            raise ModelRetry(f"`outputs`: {'; '.join(problems)}.")
+    return answer
+
+
+def _is(value: object, kind: ValueType) -> bool:
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "boolean":
+            return isinstance(value, bool)
+        case "json":
+            return True
+        case _:
+            assert_never(kind)
+
+
+def _short(text: str) -> str:
+    return head_tail(clean(text).strip(), _SAID_BYTES, 0.75)

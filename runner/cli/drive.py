@@ -1,0 +1,105 @@
+"""Runs one workflow for the command line, with console, event stream and report around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import anyio
+
+from runner.api import execute
+from runner.cli.output import print_json
+from runner.codec import encode
+from runner.console import make_console
+from runner.errors import UsageError
+from runner.events import CommandOutput
+from runner.report import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.events import Event, Sink
+    from runner.plan import Options
+    from runner.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a run is told to: people on stderr, machines wherever they asked."""
+
+    as_json: bool = False
+    report: Path | None = None
+    events: str | None = None
+    """A file, or `-` for stdout."""
+    quiet: bool = False
+
+    def checked(self) -> Output:
+        """Return this, or refuse what cannot be.
+
+        Raises:
+            UsageError: Two things want stdout.
+        """
+        if self.as_json and self.events == "-":
+            raise UsageError("--json and --events - both want stdout", hint="Give --events a file.")
+        return self
+
+
+def drive(
+    target: str | None,
+    *,
+    options: Options,
+    cwd: Path,
+    output: Output,
+    environ: Mapping[str, str] = os.environ,
+) -> Report:
+    """Run a workflow to its end and write what `output` asks for."""
+    with ExitStack() as stack:
+        console = make_console(sys.stderr, quiet=output.quiet)
+        stack.callback(console.close)
+        sinks: list[Sink] = [console]
+        if output.events is not None:
+            sinks.append(_event_writer(stack, output.events))
+        run = partial(
+            execute,
+            target,
+            options=options,
+            cwd=cwd,
+            sinks=tuple(sinks),
+            environ=environ,
+            handle_signals=True,
+        )
+        report = anyio.run(run)
+    write_report(report, output)
+    return report
+
+
+def write_report(report: Report, output: Output) -> None:
+    """Write the report as JSON to stdout and to a file, as asked."""
+    if output.report is not None:
+        text = json.dumps(to_json(report), indent=2, ensure_ascii=False) + "\n"
+        output.report.parent.mkdir(parents=True, exist_ok=True)
+        output.report.write_text(text, encoding="utf-8")
+    if output.as_json:
+        print_json(to_json(report))
+
+
+def _event_writer(stack: ExitStack, name: str) -> Sink:
+    """Return a sink that writes each event as one line of JSON as soon as it happens."""
+    if name == "-":
+        return partial(_write_event, sys.stdout)
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return partial(_write_event, stack.enter_context(path.open("w", encoding="utf-8")))
+
+
+def _write_event(stream: TextIO, event: Event) -> None:
+    if isinstance(event, CommandOutput):
+        return
+    stream.write(json.dumps(encode(event), ensure_ascii=False) + "\n")
+    stream.flush()

@@ -1,0 +1,111 @@
+"""`runner runs`, `show`, `log`, `explain`: print what journal and logs hold; change nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runner.cli.options import directory_option, state_option
+from runner.cli.output import print_json, print_text, wants_color
+from runner.cli.where import journal_of
+from runner.console.show import render_explain, render_runs, render_show
+from runner.errors import UsageError
+from runner.report import StepReport, summarise, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runner.journal import Journal
+    from runner.report import Report
+
+RUN_HELP = "RUN is a run id, its beginning or last part, or `last`, the default."
+
+
+@click.command("runs")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@state_option
+@directory_option
+def runs_command(as_json: bool, state_dir: Path | None, directory: Path) -> int:  # noqa: FBT001  click passes flags by name
+    """List the runs of this repository, newest first."""
+    with journal_of(directory, state_dir) as journal:
+        rows = journal.runs()
+    if as_json:
+        print_json([{"run_id": r.id, "workflow": r.workflow, "status": r.status} for r in rows])
+    else:
+        print_text(render_runs(rows, now=time.time(), width=_width(), color=wants_color()))
+    return 0
+
+
+@click.command("show", epilog=RUN_HELP)
+@click.argument("run", default="last")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@state_option
+@directory_option
+def show_command(run: str, as_json: bool, state_dir: Path | None, directory: Path) -> int:  # noqa: FBT001  click passes flags by name
+    """Print how a run went: steps, attempts, what failed, costs."""
+    with journal_of(directory, state_dir) as journal:
+        report = _report(journal, journal.find(run))
+    if as_json:
+        print_json(to_json(report))
+    else:
+        print_text(render_show(report, width=_width(), color=wants_color()))
+    return 0
+
+
+@click.command("explain", epilog=RUN_HELP)
+@click.argument("run", default="last")
+@click.argument("step", required=False)
+@state_option
+@directory_option
+def explain_command(run: str, step: str | None, state_dir: Path | None, directory: Path) -> int:
+    """Print every decision of a run, or of one STEP, with its reason and facts."""
+    with journal_of(directory, state_dir) as journal:
+        run_id = journal.find(run)
+        if step is not None:
+            _step(_report(journal, run_id), step)
+        records = tuple(journal.records(run_id))
+    print_text(render_explain(records, step, width=_width(), color=wants_color()))
+    return 0
+
+
+@click.command("log", epilog=RUN_HELP)
+@click.argument("run")
+@click.argument("step")
+@state_option
+@directory_option
+def log_command(run: str, step: str, state_dir: Path | None, directory: Path) -> int:
+    """Print the whole output of the last command of STEP, as it was written."""
+    with journal_of(directory, state_dir) as journal:
+        found = _step(_report(journal, journal.find(run)), step)
+    if not found.log:
+        raise UsageError(f"step {step!r} ran no command, so it has no log")
+    path = Path(found.log)
+    if not path.exists():
+        raise UsageError(f"the log of step {step!r} is gone: {path}")
+    with path.open("rb") as log:
+        shutil.copyfileobj(log, sys.stdout.buffer)
+    sys.stdout.flush()
+    return 0
+
+
+def _report(journal: Journal, run_id: str) -> Report:
+    row = next(row for row in journal.runs() if row.id == run_id)
+    return summarise(journal.events(run_id), alive=journal.alive(run_id), until=row.heard_at)
+
+
+def _step(report: Report, step: str) -> StepReport:
+    for one in report.steps:
+        if one.id == step:
+            return one
+    names: Sequence[str] = [one.id for one in report.steps]
+    message = f"run {report.run_id} has no step {step!r}"
+    raise UsageError(message, hint=f"Its steps: {', '.join(names)}")
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((100, 24)).columns, 120)

@@ -1,0 +1,154 @@
+"""Options that several commands share, and the pure step from parsed values to `Options`."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from runner.plan import Options, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
+
+directory_option = click.option(
+    "-C",
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="Work as if started in DIR.",
+)
+state_option = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="SUBRUNNER_STATE_DIR",
+    metavar="DIR",
+    help="Keep journals, logs and snapshots in DIR.",
+)
+
+
+class Pair(click.ParamType[tuple[str, str]]):
+    """`KEY=VALUE`, split at the first equals sign."""
+
+    def __init__(self, example: str) -> None:
+        self.name = "pair"
+        self.example = example
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Return key and value."""
+        if isinstance(value, tuple):  # click converts a value twice when it comes from a default
+            return value  # pyright: ignore[reportUnknownVariableType]  its own earlier answer
+        key, equals, rest = str(value).partition("=")
+        if not equals or not key:
+            self.fail(f"{value!r} is not of the form {self.example}", param, ctx)
+        return key, rest
+
+
+class Usd(click.ParamType[Decimal]):
+    """An amount of US dollars, exact."""
+
+    name = "usd"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """Return the amount."""
+        try:
+            amount = Decimal(str(value).removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount < 0:
+            self.fail(f"{value!r} is no amount of US dollars, such as 2 or 0.50", param, ctx)
+        return amount
+
+
+def run_options(command: Decorated) -> Decorated:
+    """Add everything that decides how a workflow runs: shared by `exec` and `plan`."""
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+_RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
+    click.option(
+        "-i",
+        "--input",
+        "inputs",
+        multiple=True,
+        type=Pair("NAME=VALUE"),
+        metavar="NAME=VALUE",
+        help="Give an input; NAME=@FILE reads it from a file.",
+    ),
+    click.option(
+        "--model",
+        "models",
+        multiple=True,
+        type=Pair("ROLE=ID, such as cheap=anthropic:claude-haiku-5-5"),
+        metavar="ROLE=ID",
+        help="Choose the model of a role, such as main or cheap.",
+    ),
+    click.option(
+        "--provider",
+        "providers",
+        multiple=True,
+        type=Pair("NAME=URL"),
+        metavar="NAME=URL",
+        help="Declare an OpenAI-compatible server; its models are NAME:model.",
+    ),
+    click.option("--budget", type=Usd(), metavar="USD", help="Spend at most this much."),
+    click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Grant a secret."),
+    click.option("--fix", multiple=True, metavar="STEP", help="Let agents mend STEP in this run."),
+    click.option("--no-models", is_flag=True, help="Ask no model, whatever fails."),
+    click.option("--no-push", is_flag=True, help="Skip push steps."),
+    click.option("--no-hooks", is_flag=True, help="Skip git hooks."),
+    click.option(
+        "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Steps at once. [cores]"
+    ),
+    click.option("--fail-fast", is_flag=True, help="Start nothing new after a failure."),
+    click.option("--allow-shell", is_flag=True, help="Grant agents a shell without a sandbox."),
+    click.option("--allow-network", is_flag=True, help="Grant agents' commands the network."),
+    click.option(
+        "--allow-uncommitted", is_flag=True, help="Exit 0 though mends are not committed."
+    ),
+    click.option(
+        "--trust-checkout-auth", is_flag=True, help="Push with the token a CI checkout left."
+    ),
+    state_option,
+    directory_option,
+)
+
+
+def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Options:
+    """Turn the parsed values of `run_options` and the step names into `Options`."""
+    return Options(
+        steps=tuple(given["steps"]),
+        inputs=dict(given["inputs"]),
+        models=dict(given["models"]),
+        providers={name: provider(name, url, environ) for name, url in given["providers"]},
+        budget_usd=given["budget"],
+        secrets=tuple(given["secrets"]),
+        fix=tuple(given["fix"]),
+        no_models=given["no_models"],
+        no_push=given["no_push"],
+        no_hooks=given["no_hooks"],
+        jobs=given["jobs"],
+        fail_fast=given["fail_fast"],
+        allow_shell=given["allow_shell"],
+        allow_network=given["allow_network"],
+        allow_uncommitted=given["allow_uncommitted"],
+        trust_checkout_auth=given["trust_checkout_auth"],
+        state_dir=given["state_dir"],
+    )
+
+
+def provider(name: str, url: str, environ: Mapping[str, str]) -> Provider:
+    """Declare a server; its key is taken from `NAME_API_KEY` where that is set."""
+    variable = f"{name.upper().replace('-', '_')}_API_KEY"
+    return Provider(name=name, base_url=url, key_env=variable if variable in environ else None)

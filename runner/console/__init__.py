@@ -1,0 +1,69 @@
+"""Shows a run to people: a live tree at a terminal, plain lines elsewhere, and how it ended.
+
+What `show`, `runs` and `explain` print is in `runner.console.show`, which a run does not import.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from runner.console.plain import PlainConsole
+from runner.console.stream import Quietly
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from runner.events import Event
+
+__all__ = ["Console", "make_console"]
+
+
+class Console(Protocol):
+    """A sink that shows events. It never raises, not even when its stream is gone."""
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        ...
+
+    def close(self) -> None:
+        """Stop showing; after the last event of a run, say how it ended. May be called twice."""
+        ...
+
+
+def make_console(
+    stream: TextIO,
+    *,
+    quiet: bool = False,
+    color: bool | None = None,
+    interactive: bool | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Console:
+    """Choose how to show a run on `stream`.
+
+    Args:
+        stream: Where to write; stderr, for stdout is for results.
+        quiet: Say nothing but how it ended, and that only when it did not end well.
+        color: `None`: at a terminal, unless `NO_COLOR` says otherwise; elsewhere on `FORCE_COLOR`.
+        interactive: Whether to draw the live tree; `None`: at a terminal that can, outside CI.
+        environ: The environment to decide by.
+    """
+    quietly = Quietly(stream)
+    terminal = quietly.isatty() and environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
+    if color is None:
+        color = _colors(environ, terminal=terminal)
+    if interactive is None:
+        interactive = terminal and environ.get("CI", "").lower() in ("", "0", "false")
+    if quiet or not interactive:
+        return PlainConsole(quietly, color=color, quiet=quiet)
+    from runner.console.tree import TreeConsole  # noqa: PLC0415  rich costs a passing run too much
+
+    return TreeConsole(quietly, color=color)
+
+
+def _colors(environ: Mapping[str, str], *, terminal: bool) -> bool:
+    """Whether to colour: no-color.org goes before all, then FORCE_COLOR, then the terminal."""
+    if environ.get("NO_COLOR"):
+        return False
+    return terminal or environ.get("FORCE_COLOR", "") not in ("", "0", "false")

@@ -1,0 +1,260 @@
+"""Shows a run as plain lines, one for each change: for logs, pipes and CI jobs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from runner.console.style import (
+    Line,
+    Span,
+    Style,
+    budget,
+    duration,
+    fit,
+    glyphs_for,
+    model_name,
+    money,
+    paint,
+    plural,
+)
+from runner.console.summary import render_end
+from runner.events import (
+    AttemptFinished,
+    AttemptStarted,
+    CommandOutput,
+    CommandStarted,
+    Event,
+    Notice,
+    Restored,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+)
+from runner.outcome import Attempt, Rung, Status, StepOutcome, Verdict
+from runner.report import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.console.stream import Quietly
+
+HEARTBEAT = 30.0
+"""Seconds after which a step that says nothing is named again."""
+
+_LINE = 300
+"""Columns of a line at most; nobody's log is wrapped at 80."""
+
+_PURPOSES = {
+    "run": "",
+    "retry": "again ",
+    "autofix": "autofix ",
+    "check": "check ",
+    "hook": "hook ",
+    "stale": "again, for the tree has changed ",
+    "clean": "on a clean checkout ",
+}
+"""What is said of a command by why it runs; commands that an agent asks for are left out."""
+
+_STATUS_STYLE: dict[Status, Style] = {
+    Status.SUCCEEDED: "ok",
+    Status.FAILED: "bad",
+    Status.CANCELLED: "warn",
+}
+
+
+class PlainConsole:
+    """Writes a line for each change, and every `heartbeat` seconds one for what still runs."""
+
+    def __init__(
+        self,
+        stream: Quietly,
+        *,
+        color: bool = False,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
+        self._stream = stream
+        self._color = color
+        self._quiet = quiet
+        self._clock = clock
+        self._tally = Tally()
+        self._begun = clock()
+        self._ended: RunFinished | None = None
+        self._pulse = _Pulse(heartbeat, clock, self._say)
+        self._roles: dict[str, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        self._tally.add(event)
+        if isinstance(event, RunStarted):
+            self._begun = self._clock()
+            self._roles = dict(event.models)
+        if isinstance(event, RunFinished):
+            self._ended = event
+        if self._quiet:
+            return
+        self._pulse.hear(event)
+        told = tell(event, self._roles)
+        if told is not None:
+            self._say(*told)
+
+    def close(self) -> None:
+        """Stop, and say how the run ended if it did; `quiet` says so only when it was not well."""
+        self._pulse.stop()
+        ended, self._ended = self._ended, None
+        if ended is None or (self._quiet and ended.exit_code == 0):
+            return
+        report = self._tally.report()
+        eventful = not report.ok or any(rung.usage.requests for rung in report.rungs)
+        text = render_end(
+            report,
+            width=self._stream.width(),
+            color=self._color,
+            glyphs=glyphs_for(self._stream.encoding),
+            steps=eventful or self._quiet,
+        )
+        self._stream.write(text)
+        self._stream.flush()
+
+    def _say(self, step: str, text: str, style: Style = "") -> None:
+        at = f"[{self._clock() - self._begun:6.1f}s] "
+        name = f"{step}: " if step else ""
+        line: Line = (Span(at, "dim"), Span(name, "bold"), Span(fit(text, _LINE), style))
+        # One write for each line: the heartbeat's thread writes too.
+        self._stream.write(paint([line], color=self._color))
+        self._stream.flush()
+
+
+def tell(event: Event, roles: dict[str, str]) -> tuple[str, str, Style] | None:
+    """Put an event into words: step, text, style; `None` where nothing changed for a reader."""
+    match event:
+        case RunStarted():
+            return "", _begin_text(event), "bold"
+        case CommandStarted(step, purpose, command) if purpose in _PURPOSES:
+            return step, f"{_PURPOSES[purpose]}$ {command}", ""
+        case AttemptStarted() if event.rung is not Rung.COMMAND:
+            return event.step, _attempt_text(event, roles), ""
+        case AttemptFinished(step, attempt) if _worth_a_line(attempt):
+            return step, _verdict_text(attempt), "warn"
+        case Restored(step, _, paths):
+            return step, f"undid the changes to {plural(len(paths), 'path')}", ""
+        case Notice(text, step):
+            return step, f"note: {text}", "warn"
+        case StepFinished(outcome):
+            return outcome.id, _outcome_text(outcome), _STATUS_STYLE.get(outcome.status, "dim")
+        case _:
+            return None
+
+
+def _worth_a_line(attempt: Attempt) -> bool:
+    """A command that passes is told by the step's own last line."""
+    return attempt.rung is not Rung.COMMAND or attempt.verdict is not Verdict.PASSED
+
+
+def _begin_text(event: RunStarted) -> str:
+    limits = budget(event.budget_usd, event.budget_seconds, given=event.budget_given)
+    parts = [f"run {event.run_id}", plural(len(event.steps), "step")]
+    parts += [f"budget {limits}"] if limits else []
+    parts += ["scripted"] if event.scripted else []
+    return f"{event.workflow}: {', '.join(parts)}"
+
+
+def _attempt_text(event: AttemptStarted, roles: dict[str, str]) -> str:
+    who = event.agent or event.rung.value
+    model = model_name(event.model, roles)
+    at = f"attempt {event.number} at rung {event.rung.value}"
+    return f"{at}: {who}{f' on {model}' if model else ''}"
+
+
+def _verdict_text(attempt: Attempt) -> str:
+    text = f"attempt {attempt.number} {attempt.verdict.value}: {attempt.reason}"
+    if attempt.rung is Rung.COMMAND:
+        return text
+    spent = f"{plural(attempt.requests, 'request')}, {money(attempt.cost_usd)}"
+    files = f", {plural(len(attempt.files), 'file')} changed" if attempt.files else ""
+    return f"{text} ({spent}{files})"
+
+
+def _outcome_text(outcome: StepOutcome) -> str:
+    spent = duration(outcome.seconds) if outcome.attempts or outcome.seconds else ""
+    if outcome.cost_usd != 0:
+        spent += f", {money(outcome.cost_usd)}"
+    rung = f" at rung {outcome.rung.value}" if outcome.rung else ""
+    text = f"{outcome.status.value}{rung}{f' ({spent})' if spent else ''}"
+    return f"{text}: {outcome.reason}" if outcome.reason else text
+
+
+class _Pulse:
+    """Names what has been silent for long, from a thread of its own."""
+
+    def __init__(
+        self,
+        every: float,
+        clock: Callable[[], float],
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._every = every
+        self._clock = clock
+        self._say = say
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[float, float, str]] = {}
+        """Step: when it began, when it was last named, its last line."""
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def hear(self, event: Event) -> None:
+        """Note what runs and what it said last."""
+        if self._every <= 0:
+            return
+        now = self._clock()
+        match event:
+            case StepStarted(step):
+                with self._lock:
+                    self._running[step] = (now, now, "")
+                self._start()
+            case CommandOutput(step, line):
+                with self._lock:
+                    begun, named, _ = self._running.get(step, (now, now, ""))
+                    self._running[step] = (begun, named, line)
+            case StepFinished(outcome):
+                with self._lock:
+                    self._running.pop(outcome.id, None)
+            case CommandStarted(step) | AttemptStarted(step):
+                with self._lock:
+                    begun, _, line = self._running.get(step, (now, now, ""))
+                    self._running[step] = (begun, now, line)
+            case _:
+                pass
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _start(self) -> None:
+        if self._thread is None and not self._over.is_set():
+            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(self._every / 10):
+            for step, begun, line in self._due(self._clock()):
+                said = f": {line}" if line else ""
+                self._say(step, f"still running after {duration(self._clock() - begun)}{said}")
+
+    def _due(self, now: float) -> list[tuple[str, float, str]]:
+        with self._lock:
+            due = [
+                (step, begun, line)
+                for step, (begun, named, line) in self._running.items()
+                if now - named >= self._every
+            ]
+            for step, begun, line in due:
+                self._running[step] = (begun, now, line)
+        return due

@@ -1,0 +1,328 @@
+"""Writes how a run ended: what failed, what was tried, what to do next, what it cost. Pure."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from runner.console.rows import layout, row_of
+from runner.console.style import (
+    Glyphs,
+    Line,
+    Span,
+    Style,
+    cells,
+    count,
+    duration,
+    fit,
+    model_name,
+    money,
+    pad,
+    paint,
+    plural,
+    share,
+)
+from runner.outcome import Rung, Usage, Verdict
+from runner.report import Report, StepReport, meaning
+from runner.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from runner.outcome import Attempt
+
+TAIL_LINES = 15
+_TAIL_COLUMNS = 400
+"""A longer line of output is cut; the log has all of it."""
+_REASON = 300
+"""An attempt's reason is cut there."""
+_ROWS = 40
+"""With more steps, those that passed at rung `command` are only counted."""
+
+
+def render_end(
+    report: Report, *, width: int, color: bool, glyphs: Glyphs, steps: bool = True
+) -> str:
+    """Write the end of a run; `steps` says whether a row for each step belongs to it."""
+    blocks = [
+        step_rows(report, width=width, glyphs=glyphs) if steps else [],
+        *(
+            failure(step, report, width=width, glyphs=glyphs)
+            for step in report.steps
+            if step.failed
+        ),
+        rung_table(report, width=width),
+        notes(report, width=width, glyphs=glyphs),
+        facts(report, width=width, glyphs=glyphs),
+        [verdict(report, glyphs=glyphs)],
+    ]
+    return paint(join(blocks), color=color)
+
+
+def join(blocks: Iterable[list[Line]]) -> list[Line]:
+    """Put blocks under each other, an empty line before each; empty ones are left out."""
+    lines: list[Line] = []
+    for block in blocks:
+        if block:
+            lines += [(), *block]
+    return lines
+
+
+def step_rows(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """One row for each step; of many, those that passed without a token are counted."""
+    shown = list(report.steps)
+    folded = 0
+    if len(shown) > _ROWS:
+        shown = [step for step in shown if not _unremarkable(step)]
+        folded = len(report.steps) - len(shown)
+    lines = layout([row_of(step) for step in shown], width=width, glyphs=glyphs)
+    if folded:
+        passed = f"{plural(folded, 'step')} succeeded at rung command"
+        lines.insert(0, (Span(f"  {glyphs.ok} ", "ok"), Span(passed, "dim")))
+    return lines
+
+
+def _unremarkable(step: StepReport) -> bool:
+    return step.status == "succeeded" and step.rung in (None, Rung.COMMAND) and not step.reason
+
+
+def failure(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """Say what failed, with the end of its output, what was tried and what to do next."""
+    title = fit(step.title, max(20, width - len(step.id) - 6), glyphs.more)
+    lines: list[Line] = [
+        (Span(f"{glyphs.bad} {step.id}", "bold bad"), Span(f"  {title}" if title else "", "dim"))
+    ]
+    lines += _wrapped(fit(step.reason, _REASON, glyphs.more), indent=2, width=width)
+    lines += tail_lines(step, report, glyphs=glyphs)
+    lines += tried(step, report, width=width, glyphs=glyphs)
+    lines.append((Span("  Next", "bold"),))
+    lines += [(Span(f"    {advice}"),) for advice in next_steps(step, report)]
+    return lines
+
+
+def tail_lines(step: StepReport, report: Report, *, glyphs: Glyphs) -> list[Line]:
+    """The last lines of the failing output, each behind a bar, and how many came before."""
+    text = clean(step.tail).strip("\n")
+    if not text.strip():
+        return []
+    every = [line.rstrip() for line in text.expandtabs(4).split("\n")]
+    last = every[-TAIL_LINES:]
+    lines: list[Line] = []
+    if len(last) < len(every):
+        left_out = len(every) - len(last)
+        note = f"{glyphs.more} {plural(left_out, 'line')} above left out"
+        lines.append((Span(f"  {glyphs.bar} {note}", "dim"),))
+    for line in last:
+        cut = line if len(line) <= _TAIL_COLUMNS else line[:_TAIL_COLUMNS] + glyphs.more
+        lines.append((Span(f"  {glyphs.bar} ", "bad"), Span(cut)))
+    return lines
+
+
+def tried(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """One line for each attempt: rung, model, verdict, reason, time and money."""
+    if not step.attempts:
+        return []
+    roles = {role: model.id for role, model in report.models.items()}
+    names = [fit(model_name(one.model, roles), max(8, width // 4)) for one in step.attempts]
+    spent = [_spent(one) for one in step.attempts]
+    reasons = [fit(one.reason, _REASON, glyphs.more) for one in step.attempts]
+    name_size, spent_size = max(map(cells, names)), max(map(len, spent))
+    verdict_size = max(len(one.verdict) for one in step.attempts)
+    lines: list[Line] = []
+    for number, one in enumerate(step.attempts):
+        name = f"  {pad(names[number], name_size)}" if name_size else ""
+        head = f"    {number + 1:>2} {one.rung.value:<8}{name}  "
+        mark = Span(f"{one.verdict.value:<{verdict_size}}", _verdict_style(one.verdict))
+        lines.append((Span(head), mark, Span(f"  {spent[number]:>{spent_size}}", "dim")))
+    taken = sum(cells(span.text) for span in lines[0]) + 2
+    if all(taken + cells(reason) <= width for reason in reasons):
+        lines = [(*line, Span(f"  {text}")) for line, text in zip(lines, reasons, strict=True)]
+    else:
+        lines = [
+            part
+            for line, text in zip(lines, reasons, strict=True)
+            for part in (line, *_wrapped(text, indent=7, width=width))
+        ]
+    return [(Span("  Tried", "bold"),), *lines]
+
+
+def _spent(attempt: Attempt) -> str:
+    cost = "" if attempt.cost_usd == 0 else money(attempt.cost_usd)
+    return f"{duration(attempt.seconds):>6}  {cost:>7}".rstrip()
+
+
+def _wrapped(text: str, *, indent: int, width: int) -> list[Line]:
+    return [(Span(" " * indent + line),) for line in wrap(text, max(20, width - indent))]
+
+
+def _verdict_style(verdict: Verdict) -> Style:
+    match verdict:
+        case Verdict.PASSED:
+            return "ok"
+        case Verdict.HARD:
+            return "bad"
+        case Verdict.SOFT | Verdict.FLAKY | Verdict.INFRA | Verdict.DENIED | Verdict.CANCELLED:
+            return "warn"
+
+
+def next_steps(step: StepReport, report: Report) -> list[str]:
+    """Say what a person can do about a failed step, most useful first."""
+    advice = [line.strip() for line in clean(step.hint).split("\n") if line.strip()]
+    if not advice and _nobody_asked(step):
+        again = f"runner exec --fix {step.id}"
+        advice.append(f"No model was asked: this step has no fix. Try: {again}")
+    if step.log:
+        advice.append(f"Whole output: runner log {report.run_id} {step.id}")
+    if any(_by_model(attempt) for attempt in step.attempts):
+        advice.append(f"Why it went so: runner explain {report.run_id} {step.id}")
+    return advice or [f"See: runner show {report.run_id}"]
+
+
+def _nobody_asked(step: StepReport) -> bool:
+    """Whether a command failed and nothing but commands was tried, for want of a fix."""
+    if step.kind != "run" or any(_by_model(attempt) for attempt in step.attempts):
+        return False
+    mendable = (Verdict.HARD, Verdict.SOFT)
+    return not step.attempts or step.attempts[-1].verdict in mendable
+
+
+def _by_model(attempt: Attempt) -> bool:
+    return attempt.rung is not Rung.COMMAND
+
+
+def rung_table(report: Report, *, width: int) -> list[Line]:
+    """Totals by rung; empty for a run in which no model was asked."""
+    if not any(rung.usage.requests for rung in report.rungs):
+        return []
+    titles = ["rung", "steps", "attempts", "requests", "tokens in", "cached", "out", "cost"]
+    table = [titles]
+    for rung in report.rungs:
+        cost = "" if rung.cost_usd == 0 else money(rung.cost_usd)
+        figures = _figures(rung.usage) if rung.usage.requests else ["", "", "", ""]
+        table.append([rung.rung.value, str(rung.steps), str(rung.attempts), *figures, cost])
+    gap = "   " if width >= 72 else " "
+    widths = [max(len(line[column]) for line in table) for column in range(len(titles))]
+    lines: list[Line] = []
+    for number, line in enumerate(table):
+        first, *rest = line
+        text = gap.join(f"{cell:>{size}}" for cell, size in zip(rest, widths[1:], strict=True))
+        lines.append((Span(f"  {first:<{widths[0]}}{gap}{text}", "dim" if number == 0 else ""),))
+    return lines
+
+
+def _figures(usage: Usage) -> list[str]:
+    return [
+        str(usage.requests),
+        count(usage.input_tokens),
+        share(usage.cache_read_tokens, usage.input_tokens),
+        count(usage.output_tokens),
+    ]
+
+
+def notes(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """What a person should know that is no failure by itself."""
+    room = max(40, width * 2)
+    lines: list[Line] = [
+        (Span("  ! ", "warn"), Span(fit(text, room, glyphs.more))) for text in report.notices
+    ]
+    for broken in report.prefix.breaks:
+        what = f"the main conversation's prompt cache was lost at {broken}"
+        lines.append((Span("  ! ", "warn"), Span(fit(what, room, glyphs.more))))
+    if report.exit_code == 7:
+        names = _some(report.uncommitted)
+        lines.append((Span("  ! ", "warn"), Span(f"changed and in no commit: {names}")))
+    return lines
+
+
+def _some(names: tuple[str, ...], limit: int = 8) -> str:
+    shown = ", ".join(fit(name, 60) for name in names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
+
+
+def facts(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+    """Commit, push, cost and where to look, one labelled line each."""
+    pairs = {
+        "Git": git_text(report),
+        "Cost": cost_text(report),
+        "Else": baseline_text(report),
+        "Next": _run_advice(report),
+        "Look": f"runner show {report.run_id}" if report.run_id else "",
+    }
+    return labelled(pairs)
+
+
+def labelled(pairs: Mapping[str, str]) -> list[Line]:
+    """Lay out labelled lines; those without text are left out."""
+    shown = {label: text for label, text in pairs.items() if text}
+    size = max((len(label) for label in shown), default=0)
+    return [(Span(f"  {label:<{size}}  ", "dim"), Span(text)) for label, text in shown.items()]
+
+
+def git_text(report: Report) -> str:
+    """Say what was committed and pushed; empty where nothing was."""
+    git = report.git
+    if not git.after or git.after == git.before:
+        return ""
+    where = f" on {fit(git.branch, 60)}" if git.branch else ""
+    pushed = f", pushed to {fit(git.remote_ref, 80)}" if git.remote_ref else ""
+    return f"commit {git.after[:10]}{where}{pushed}"
+
+
+def cost_text(report: Report) -> str:
+    """Say what was paid, of how much, and what of it is not known or not real."""
+    requests = sum(model.usage.requests for model in report.models.values())
+    if not requests:
+        return "no tokens: no model was asked" if report.models else ""
+    if report.cost_usd is None:
+        text = f"at least {money(report.known_cost_usd)}; a model's price is not known"
+    else:
+        text = money(report.cost_usd)
+    if report.budget_usd is not None:
+        text += f" of {money(report.budget_usd)}" + (
+            "" if report.budget_given else " (the default)"
+        )
+    if not report.scripted_usd:
+        return text
+    if report.scripted_usd == report.known_cost_usd:
+        return f"{text}, scripted: nothing was paid"
+    return f"{text}; {money(report.scripted_usd)} of it scripted, not paid"
+
+
+def baseline_text(report: Report) -> str:
+    """Say what the same work would have cost otherwise; empty while nobody estimated it."""
+    inline, switch = report.baseline.inline_usd, report.baseline.switch_usd
+    parts = [
+        f"about {money(usd)} {how}"
+        for usd, how in ((inline, "inline on main"), (switch, "by switching models"))
+        if usd is not None
+    ]
+    return f"{' or '.join(parts)} (estimated)" if parts else ""
+
+
+def _run_advice(report: Report) -> str:
+    """What to do about an end that no single step stands for."""
+    match report.exit_code:
+        case 3:
+            return "give it more: --budget USD, or `budget` in the workflow file"
+        case 6:
+            return (
+                "check the model's key, name and provider; nothing here was held against the code"
+            )
+        case 7:
+            return "commit them, add a commit step, or pass --allow-uncommitted"
+        case _:
+            return ""
+
+
+def verdict(report: Report, *, glyphs: Glyphs) -> Line:
+    """The last line: how it ended, in what time, and what the exit code means."""
+    sign, style = glyphs.of(report.status)
+    bold: Mapping[Style, Style] = {"ok": "bold ok", "bad": "bold bad", "warn": "bold warn"}
+    if report.exit_code == 7:
+        sign, style = glyphs.of("cancelled")
+    text = f"{sign} {report.workflow} {report.status}"
+    code = report.exit_code
+    why = "" if not code else f": {meaning(code)} (exit {code})"
+    mark = "  [scripted]" if report.scripted else ""
+    after = f" {'in' if code == 0 else 'after'} {duration(report.seconds)}"
+    return (Span(text, bold.get(style, "bold")), Span(after + why), Span(mark, "warn"))

@@ -1,0 +1,1 @@
+"""The one loop: order, act, decide, record. `graph.Engine.run` is where to start reading."""

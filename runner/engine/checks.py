@@ -1,0 +1,202 @@
+"""Keeps the passes true that a commit stands on: which checks are stale, and running them again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from runner.engine import mend
+from runner.engine.commands import Shell
+from runner.engine.jobs import invoker, job_of, judges
+from runner.engine.ladder import Climb
+from runner.engine.lock import Held
+from runner.engine.state import Pass
+from runner.errors import GitRefused
+from runner.globs import matches_any
+from runner.outcome import Attempt, Status, StepOutcome, add_cost
+from runner.plan import Uses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from runner.engine.graph import Graph
+    from runner.engine.ladder import Job
+    from runner.engine.names import Names
+    from runner.git import Repository
+    from runner.plan import Step
+
+ROUNDS = 5
+"""How often stale checks and hooks may go round before a commit gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A judging step that a commit depends on."""
+
+    shown: str
+    step: Step
+    names: Names
+
+
+@dataclass(slots=True)
+class Shipping:
+    """What committing and pushing share: the repository, the checks, the way up the ladder."""
+
+    graph: Graph
+    step: Step
+    shown: str
+    names: Names
+    attempts: list[Attempt] = field(default_factory=list["Attempt"])
+    started: float = field(default_factory=time.monotonic)
+
+    def repo(self) -> Repository:
+        """Return the repository.
+
+        Raises:
+            GitRefused: There is none.
+        """
+        repo = self.graph.run.ports.repo
+        if repo is None:
+            root = self.graph.run.ports.root
+            raise GitRefused(
+                f"{root} is no git repository: nothing can be committed or pushed",
+                hint="Run `git init` there first, or take the step out of the workflow.",
+            )
+        return repo
+
+    def checks(self) -> list[Check]:
+        """Return every judging step that this step needs, transitively, and that passed."""
+        steps = {step.id: step for step in self.graph.steps}
+        wanted: set[str] = set()
+        todo = list(self.step.needs)
+        while todo:
+            need = todo.pop()
+            if need not in wanted:
+                wanted.add(need)
+                todo.extend(steps[need].needs)
+        run = self.graph.run
+        return [
+            Check(shown, step, names)
+            for shown, (step, names) in run.ran.items()
+            if judges(step)
+            and shown in run.outcomes
+            and run.outcomes[shown].status is Status.SUCCEEDED
+            and self._belongs(shown, wanted, steps)
+        ]
+
+    def _belongs(self, shown: str, wanted: set[str], steps: Mapping[str, Step]) -> bool:
+        prefix = f"{self.graph.prefix}/" if self.graph.prefix else ""
+        head, _, rest = shown.removeprefix(prefix).partition("/")
+        if not shown.startswith(prefix) or head not in wanted:
+            return False
+        return not rest or isinstance(steps[head].kind, Uses)
+
+    async def stale(self, checks: Sequence[Check], now: str) -> list[Check]:
+        """Return the checks whose pass was seen on a tree that differs from *now* where it counts."""
+        run = self.graph.run
+        seen = {check.shown: run.passes.get(check.shown, Pass("")).tree for check in checks}
+        old = [check for check in checks if await self._moved(check, seen[check.shown], now)]
+        for check in checks:
+            tree = seen[check.shown]
+            if check not in old and tree != now and await self._uncovered(checks, tree, now):
+                old.append(check)
+        return old
+
+    async def _moved(self, check: Check, seen: str, now: str) -> bool:
+        """Tell whether the sources of a check are not what they were when it passed."""
+        tree, sources = self.graph.run.ports.tree, check.step.sources
+        if seen == now and seen:
+            return False
+        if tree is None or sources is None or not seen:
+            return True
+        return await tree.subset(seen, sources) != await tree.subset(now, sources)
+
+    async def _uncovered(self, checks: Sequence[Check], seen: str, now: str) -> bool:
+        """Tell whether a file changed that no check's `sources` covers: that makes all stale."""
+        globs = tuple(glob for check in checks for glob in check.step.sources or ("**",))
+        changed = await mend.changed_paths(self.graph.run, seen, now)
+        return any(not matches_any(globs, path) for path in changed)
+
+    async def renew(
+        self, checks: Sequence[Check], *, mends: bool = True
+    ) -> tuple[StepOutcome | None, str]:
+        """Run stale checks until all hold on one tree; return what failed, or that tree."""
+        run = self.graph.run
+        for _ in range(ROUNDS):
+            now = await run.snapshot(self.shown, "before checks")
+            old = await self.stale(checks, now)
+            if not old:
+                return None, now
+            for check in old:
+                job = job_of(run, check.step, check.shown, check.names, "stale")
+                job = replace(job, shown=self.shown, key=check.shown)
+                if not mends:
+                    job = replace(job, autofix=None, fix=None, escalate=None)
+                failed = await self.climb(job, f"check {check.shown!r} fails on the tree to commit")
+                if failed is not None:
+                    return failed, ""
+        return self.end(
+            Status.FAILED,
+            f"the checks did not hold on one tree in {ROUNDS} rounds: a command changes files",
+            hint="See which with `git status`; ignore those files, or give the checks `sources`.",
+        ), ""
+
+    async def on_clean_checkout(self, checks: Sequence[Check], directory: Path) -> str:
+        """Run the checks on what will be committed and nothing else; return which fails."""
+        for check in checks:
+            shell = Shell(check.step, self.shown, check.names, cwd=directory)
+            kind = job_of(self.graph.run, check.step, check.shown, check.names)
+            result = await invoker(self.graph.run, shell, kind.command)("clean")
+            if not result.passed:
+                return check.shown
+        return ""
+
+    async def climb(self, job: Job, reason: str) -> StepOutcome | None:
+        """Take a job of this step up the ladder; `None` when it passes in the end."""
+        climb = Climb(self.graph.run, job, Held(), earlier=len(self.attempts))
+        outcome = await climb.go()
+        self.attempts.extend(climb.attempts)
+        if outcome.status is Status.SUCCEEDED:
+            return None
+        return replace(
+            outcome,
+            id=self.shown,
+            reason=f"{reason}: {outcome.reason}",
+            attempts=tuple(self.attempts),
+            cost_usd=self.cost(),
+            seconds=time.monotonic() - self.started,
+        )
+
+    def cost(self) -> Decimal | None:
+        """Return the money of all attempts of this step, in USD."""
+        total: Decimal | None = Decimal(0)
+        for attempt in self.attempts:
+            total = add_cost(total, attempt.cost_usd)
+        return total
+
+    def end(
+        self,
+        status: Status,
+        reason: str = "",
+        *,
+        hint: str = "",
+        code: int = 1,
+        outputs: Mapping[str, Any] | None = None,
+    ) -> StepOutcome:
+        """Return this step's outcome."""
+        return StepOutcome(
+            self.shown,
+            status,
+            rung=self.attempts[-1].rung if self.attempts else None,
+            reason=reason,
+            verified=status is Status.SUCCEEDED,
+            seconds=time.monotonic() - self.started,
+            cost_usd=self.cost(),
+            outputs=outputs or {},
+            attempts=tuple(self.attempts),
+            exit_code=code if status is Status.FAILED else 0,
+            hint=hint,
+        )

@@ -1,0 +1,167 @@
+"""Runs the commands of steps: environment, log, events, outputs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import RunnerError, UsageError
+from runner.events import CommandFinished, CommandOutput, CommandStarted
+from runner.expressions import render
+from runner.workspace.commands import Command, run_command
+from runner.workspace.environment import clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from runner.engine.names import Names
+    from runner.engine.state import Run
+    from runner.events import Purpose
+    from runner.outcome import CommandResult
+    from runner.plan import Step, ValueType
+
+OUTPUT_LIMIT = 64 * 1024
+"""Bytes of JSON that a step may write to `$SUBRUNNER_OUTPUT`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Where and for whom a command runs."""
+
+    step: Step
+    shown: str
+    names: Names
+    cwd: Path | None = None
+    """Another directory than the tree: a clean checkout."""
+    extra: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def environment(run: Run, shell: Shell) -> dict[str, str]:
+    """Build the whole environment of a step's command: an allowlist, and what the step declares."""
+    ports, step = run.ports, shell.step
+    declared = {name: render(value, shell.names.look_up) for name, value in step.env.items()}
+    secrets = {name: ports.secrets[name] for name in step.secrets if name in ports.secrets}
+    own = {
+        "SUBRUNNER_RUN_ID": ports.run_id,
+        "SUBRUNNER_STEP": shell.shown,
+        "SUBRUNNER_OUTPUT": str(output_path(run, shell.shown)),
+        # A mend often keeps a file's size and its second: a cached .pyc would then hide it.
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return clean_environment(
+        base=ports.environ,
+        declared=declared,
+        inherit=step.inherit,
+        secrets=secrets,
+        extra={**own, **shell.extra},
+    )
+
+
+def directory(run: Run, shell: Shell) -> Path:
+    """Return the step's directory, which must lie in the tree.
+
+    Raises:
+        UsageError: The rendered `dir` leaves the tree or does not exist.
+    """
+    base = (shell.cwd or run.ports.root).resolve()
+    wanted = render(shell.step.dir, shell.names.look_up)
+    cwd = (base / wanted).resolve()
+    if not cwd.is_relative_to(base):
+        raise UsageError(f"step {shell.shown!r}: dir {wanted!r} leaves the tree")
+    if not cwd.is_dir():
+        raise UsageError(f"step {shell.shown!r}: dir {wanted!r} does not exist in the tree")
+    return cwd
+
+
+async def execute(run: Run, shell: Shell, text: str, purpose: Purpose) -> CommandResult:
+    """Run a command line of a step through its shell."""
+    output_path(run, shell.shown).unlink(missing_ok=True)
+    command = Command(
+        argv=(*shell.step.shell, text),
+        cwd=directory(run, shell),
+        env=environment(run, shell),
+        timeout=shell.step.timeout,
+        log=run.log_path(shell.shown, purpose),
+    )
+    return await watch(run, shell.shown, command, text, purpose)
+
+
+async def watch(
+    run: Run, shown: str, command: Command, text: str, purpose: Purpose
+) -> CommandResult:
+    """Run any command and tell the listeners."""
+    emit = run.ports.emit
+    emit(CommandStarted(shown, purpose, text))
+    result = await run_command(command, on_line=lambda line: emit(CommandOutput(shown, line)))
+    emit(
+        CommandFinished(
+            shown,
+            purpose,
+            text,
+            exit_code=result.exit_code,
+            timed_out=result.timed_out,
+            seconds=result.seconds,
+            output_bytes=result.total_bytes,
+            log=str(result.log or ""),
+        )
+    )
+    return result
+
+
+def output_path(run: Run, shown: str) -> Path:
+    """Return the file that a step's command may write its outputs to."""
+    return run.ports.run_dir / "outputs" / f"{shown.replace('/', '~')}.json"
+
+
+def read_outputs(run: Run, shell: Shell) -> dict[str, Any]:
+    """Read what the command wrote to `$SUBRUNNER_OUTPUT`.
+
+    Raises:
+        RunnerError: It is no JSON object, too large, or not of the declared types.
+    """
+    path = output_path(run, shell.shown)
+    if not path.is_file():
+        missing = ", ".join(shell.step.outputs)
+        if missing:
+            raise RunnerError(
+                f"step {shell.shown!r} passed but wrote no outputs ({missing})",
+                hint='Write them as JSON: echo \'{"name": "value"}\' > "$SUBRUNNER_OUTPUT"',
+            )
+        return {}
+    if path.stat().st_size > OUTPUT_LIMIT:
+        raise RunnerError(f"step {shell.shown!r} wrote more than {OUTPUT_LIMIT:,} bytes of outputs")
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RunnerError(f"step {shell.shown!r} wrote outputs that are no JSON: {error}") from None
+    problem = wrong_type(value, shell.step.outputs)
+    if problem:
+        raise RunnerError(f"step {shell.shown!r} wrote bad outputs: {problem}")
+    return value
+
+
+def wrong_type(value: object, declared: Mapping[str, ValueType]) -> str:
+    """Say what is wrong with outputs against their declaration; empty when nothing is."""
+    if not isinstance(value, dict):
+        return "not a JSON object"
+    for name, kind in declared.items():
+        if name not in value:
+            return f"{name!r} is missing"
+        if not is_type(value[name], kind):
+            return f"{name!r} is not a {kind}"
+    return ""
+
+
+def is_type(value: object, kind: ValueType) -> bool:
+    """Tell whether a JSON value is of a declared type."""
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "number":
+            return isinstance(value, (int, float)) and not isinstance(value, bool)
+        case "boolean":
+            return isinstance(value, bool)
+        case "json":
+            return True

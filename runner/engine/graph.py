@@ -1,0 +1,201 @@
+"""The one loop: takes the steps in order, lets each act, and records what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from runner.engine.commands import Shell, read_outputs
+from runner.engine.commit import Committing
+from runner.engine.jobs import job_of
+from runner.engine.ladder import Climb
+from runner.engine.names import GitView, Names
+from runner.engine.prompt import Asked
+from runner.engine.push import Pushing
+from runner.engine.state import shown_id
+from runner.errors import RunnerError
+from runner.events import StepFinished, StepStarted
+from runner.expressions import render
+from runner.globs import matches
+from runner.outcome import Status, StepOutcome
+from runner.plan import Commit, Prompt, Push, Run, Uses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from runner.engine.lock import Lock
+    from runner.engine.state import Run as RunState
+    from runner.plan import Step
+
+MET = frozenset({Status.SUCCEEDED, Status.SKIPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The steps of one workflow file inside a run."""
+
+    run: RunState
+    steps: Sequence[Step]
+    inputs: Mapping[str, object]
+    slots: anyio.CapacityLimiter
+    lock: Lock
+    prefix: str = ""
+
+    async def go(self) -> dict[str, StepOutcome]:
+        """Run every step when its needs are settled; return the outcomes by plain id."""
+        done: dict[str, StepOutcome] = {}
+        settled = {step.id: anyio.Event() for step in self.steps}
+
+        async def follow(step: Step) -> None:
+            for need in step.needs:
+                await settled[need].wait()
+            done[step.id] = await self._turn(step, done)
+            settled[step.id].set()
+
+        async with anyio.create_task_group() as group:
+            for step in self.steps:
+                group.start_soon(follow, step)
+        return done
+
+    async def _turn(self, step: Step, done: Mapping[str, StepOutcome]) -> StepOutcome:
+        """Decide whether the step runs at all, run it, record it."""
+        shown = shown_id(self.prefix, step)
+        outcome = self._without_running(step, shown, done)
+        if outcome is None:
+            if isinstance(step.kind, Uses):
+                # Its own steps take the slots.
+                outcome = await self._attempt(step, shown, done)
+            else:
+                async with self.slots:
+                    outcome = self._without_running(step, shown, done) or await self._attempt(
+                        step, shown, done
+                    )
+        self._record(step, outcome)
+        return outcome
+
+    def _without_running(
+        self, step: Step, shown: str, done: Mapping[str, StepOutcome]
+    ) -> StepOutcome | None:
+        lenient = {other.id for other in self.steps if other.allow_failure}
+        unmet = [
+            need
+            for need in step.needs
+            if done[need].status not in MET
+            and not (need in lenient and done[need].status is Status.FAILED)
+        ]
+        if self.run.stop and step.when != "always":
+            status = Status.CANCELLED if self.run.stop_code else Status.SKIPPED
+            return StepOutcome(shown, status, reason=self.run.stop)
+        if step.when == "success" and unmet:
+            return StepOutcome(shown, Status.BLOCKED, reason=f"needs {', '.join(unmet)}")
+        if step.when == "failure" and not unmet:
+            return StepOutcome(shown, Status.SKIPPED, reason="nothing it needs failed")
+        return None
+
+    async def _attempt(
+        self, step: Step, shown: str, done: Mapping[str, StepOutcome]
+    ) -> StepOutcome:
+        """Run the step if its condition holds; an error of the step's own making is its failure."""
+        began = time.monotonic()
+        try:
+            names = await self._names(step, done)
+            if step.condition is not None and not names.holds(step.condition.source):
+                if step.condition.else_stop:
+                    self.run.halt(f"step {shown!r} stopped the run: {step.condition.source}")
+                return StepOutcome(shown, Status.SKIPPED, reason=f"if: {step.condition.source}")
+            self.run.ports.emit(StepStarted(shown))
+            return await self.run_step(step, shown, names.for_step(step), self.lock)
+        except RunnerError as error:
+            return StepOutcome(
+                shown,
+                Status.FAILED,
+                reason=error.message,
+                seconds=time.monotonic() - began,
+                exit_code=error.exit_code if error.exit_code != 2 else 1,
+                hint=error.hint,
+            )
+
+    async def run_step(self, step: Step, shown: str, names: Names, lock: Lock) -> StepOutcome:
+        """The one door: declared steps and delegated ones both pass here."""
+        self.run.ran[shown] = (step, names)
+        self.run.callers[shown] = self
+        match step.kind:
+            case Run():
+                outcome = await Climb(self.run, job_of(self.run, step, shown, names), lock).go()
+                return self._with_outputs(outcome, Shell(step, shown, names))
+            case Prompt():
+                return await Asked(self.run, step, shown, names).go(lock)
+            case Commit():
+                return await Committing(self, step, shown, names).go(lock)
+            case Push():
+                return await Pushing(self, step, shown, names).go(lock)
+            case Uses(workflow, inputs):
+                values = {k: _rendered(v, names) for k, v in inputs.items()}
+                inner = replace(self, steps=workflow.steps, inputs=values, lock=lock, prefix=shown)
+                return summed(shown, await inner.go())
+            case _:
+                assert_never(step.kind)
+
+    async def _names(self, step: Step, done: Mapping[str, StepOutcome]) -> Names:
+        source = step.condition.source if step.condition else ""
+        git = await self._git_view() if "git." in source or _uses_git(step) else GitView()
+        return Names(self.inputs, self.run.ports.run_id, dict(done), {}, git)
+
+    async def _git_view(self) -> GitView:
+        repo = self.run.ports.repo
+        if repo is None:
+            return GitView()
+        dirty = await repo.status()
+        paths = (*dirty.changed, *dirty.untracked)
+
+        def changed(glob: str) -> bool:
+            return any(matches(glob, path) for path in paths)
+
+        return GitView(repo.facts.branch, bool(dirty), changed)
+
+    def _with_outputs(self, outcome: StepOutcome, shell: Shell) -> StepOutcome:
+        if outcome.status is not Status.SUCCEEDED:
+            return outcome
+        return replace(outcome, outputs=read_outputs(self.run, shell))
+
+    def _record(self, step: Step, outcome: StepOutcome) -> None:
+        self.run.outcomes[outcome.id] = outcome
+        self.run.ports.emit(StepFinished(outcome))
+        failed = outcome.status is Status.FAILED and not step.allow_failure
+        if failed and self.run.ports.options.fail_fast:
+            self.run.halt(f"step {outcome.id!r} failed (--fail-fast)", 1)
+
+
+def summed(shown: str, inner: Mapping[str, StepOutcome]) -> StepOutcome:
+    """Sum up the steps of a used workflow as one outcome; the costs stay with the steps."""
+    bad = [outcome for outcome in inner.values() if outcome.status not in MET]
+    first = next(iter(bad), None)
+    return StepOutcome(
+        shown,
+        first.status if first else Status.SUCCEEDED,
+        reason=f"step {first.id!r}: {first.reason}" if first else "",
+        verified=all(o.verified for o in inner.values() if o.status is Status.SUCCEEDED),
+        seconds=sum(outcome.seconds for outcome in inner.values()),
+    )
+
+
+def _rendered(value: str | float | bool, names: Names) -> object:  # noqa: FBT001  a value, no flag
+    return render(value, names.look_up) if isinstance(value, str) else value
+
+
+def _uses_git(step: Step) -> bool:
+    """Tell whether a template of the step looks at git, which costs a process."""
+    texts: list[str] = [*step.env.values(), step.dir]
+    match step.kind:
+        case Prompt(text):
+            texts.append(text)
+        case Commit(message):
+            texts.append(message)
+        case Push(branch=str(branch)):
+            texts.append(branch)
+        case _:
+            pass
+    return any("git." in text for text in texts)

@@ -1,0 +1,86 @@
+"""Runs a repository's hooks as the checks they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.engine.commands import Shell, environment, watch
+from runner.engine.jobs import DEFAULT_FIX
+from runner.engine.ladder import Job
+from runner.plan import Escalate, Prompt, Retry, Run, Uses
+from runner.scope import scope_for
+from runner.workspace.commands import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from runner.engine.checks import Shipping
+    from runner.events import Purpose
+    from runner.git import HookName, PushPlan, Staged
+    from runner.outcome import CommandResult
+    from runner.plan import Step
+    from runner.scope import Scope
+
+
+def hook_scope(shipping: Shipping) -> Scope:
+    """Return what a hook, and a mend of its failure, may change."""
+    workflow = shipping.graph.run.ports.workflow
+    return scope_for(write=None, protect=workflow.protect, workflow_file=None, nature="other")
+
+
+def hook_job(
+    shipping: Shipping,
+    name: HookName,
+    *,
+    staged: Staged | None = None,
+    message_file: Path | None = None,
+    push: PushPlan | None = None,
+) -> Job:
+    """Make a ladder job of a hook; it is mended only where the workflow mends anything."""
+    run, repo = shipping.graph.run, shipping.repo()
+    text = f"{name} hook"
+
+    async def invoke(purpose: Purpose) -> CommandResult:
+        hooked = repo.hook_invocation(name, staged=staged, message_file=message_file, push=push)
+        assert hooked is not None, "asked for only where the hook is wanted"
+        base = environment(run, Shell(shipping.step, shipping.shown, shipping.names))
+        command = Command(
+            argv=hooked.argv,
+            cwd=repo.facts.root,
+            env={**base, **hooked.env},
+            timeout=shipping.step.timeout,
+            log=run.log_path(shipping.shown, name),
+            stdin=hooked.stdin or None,
+        )
+        return await watch(run, shipping.shown, command, text, purpose)
+
+    mends = _mends_anything(run.ports.workflow.steps)
+    return Job(
+        shown=shipping.shown,
+        key=f"{shipping.shown}:{name}",
+        command=text,
+        purpose="hook",
+        invoke=invoke,
+        scope=hook_scope(shipping),
+        fix=DEFAULT_FIX if mends else None,
+        escalate=Escalate() if mends else None,
+        retry=Retry(),
+    )
+
+
+def wanted(shipping: Shipping, name: HookName) -> bool:
+    """Tell whether the repository has this hook and it is not switched off."""
+    return not shipping.graph.run.ports.options.no_hooks and name in shipping.repo().facts.hooks
+
+
+def _mends_anything(steps: Iterable[Step]) -> bool:
+    for step in steps:
+        match step.kind:
+            case Run(fix=fix) | Prompt(fix=fix) if fix is not None:
+                return True
+            case Uses(workflow) if _mends_anything(workflow.steps):
+                return True
+            case _:
+                continue
+    return False

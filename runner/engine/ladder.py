@@ -1,0 +1,326 @@
+"""Takes one failing command up the ladder: retry, autofix, subagent, main; or undoes it all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from runner import fingerprints
+from runner.engine import mend
+from runner.engine.state import Pass
+from runner.events import AttemptFinished, AttemptStarted, Decided
+from runner.outcome import (
+    Attempt,
+    Failure,
+    Rung,
+    Status,
+    StepOutcome,
+    Verdict,
+    add_cost,
+)
+from runner.policy import AskMain, AskSubagent, GiveUp, Situation
+from runner.scope import is_test
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from runner.engine.lock import Lock
+    from runner.engine.state import Run
+    from runner.events import Purpose
+    from runner.outcome import CommandResult
+    from runner.plan import Escalate, Fix, Retry
+    from runner.scope import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A command that judges, and everything that may be tried when it fails."""
+
+    shown: str
+    command: str
+    """As people read it, and as the fingerprints know tools by."""
+    purpose: Purpose
+    invoke: Callable[[Purpose], Awaitable[CommandResult]]
+    scope: Scope
+    autofix: Callable[[], Awaitable[CommandResult]] | None = None
+    fix: Fix | None = None
+    escalate: Escalate | None = None
+    retry: Retry
+    sources: tuple[str, ...] | None = None
+    key: str = ""
+    """Under which a pass is remembered; empty for `shown`."""
+    unmended: str = ""
+    """Why no model may be asked here; empty when one may."""
+
+
+@dataclass(slots=True)
+class Climb:
+    """One job on its way up."""
+
+    run: Run
+    job: Job
+    lock: Lock
+    attempts: list[Attempt] = field(default_factory=list["Attempt"])
+    earlier: int = 0
+    """Attempts of the same step before this climb, for their numbers."""
+    started: float = field(default_factory=time.monotonic)
+    seen: str = ""
+    """The tree that the last failing command was seen on; empty when it moved meanwhile."""
+
+    async def go(self) -> StepOutcome:
+        """Return the outcome; the tree is then either mended or as it was before the first mend."""
+        result = await self._on_shared_tree()
+        if not result.passed:
+            result = await self._retries(result)
+        if result.passed:
+            return self._passed(result)
+        if self.job.autofix is None and self.job.fix is None and self.job.escalate is None:
+            return self._failed(
+                result, self.read(result), "no model was asked: this step has no fix"
+            )
+        async with self.lock.sole():
+            return await self._alone(result)
+
+    # -- rung command ---------------------------------------------------------------------------
+
+    async def _on_shared_tree(self) -> CommandResult:
+        """Run the command beside others; again alone if somebody moved its sources meanwhile."""
+        async with self.lock.share() as share:
+            result, moved = await self._observed(self.job.purpose)
+        if moved and share.overlapped:
+            self.run.say(
+                f"{self.job.shown}: its sources changed while it ran; running it again",
+                self.job.shown,
+            )
+            async with self.lock.sole():
+                result, _ = await self._observed(self.job.purpose)
+        return result
+
+    async def _observed(self, purpose: Purpose) -> tuple[CommandResult, bool]:
+        """Run the command between two hashes; remember a pass with the tree that it was seen on."""
+        tree, began = self.run.ports.tree, time.monotonic()
+        before = await tree.snapshot() if tree else ""
+        self._start(Rung.COMMAND)
+        result = await self.job.invoke(purpose)
+        after = await tree.snapshot() if tree else ""
+        moved = before != after and await self._differs(before, after)
+        self.seen = "" if moved else after
+        if result.passed:
+            self.run.passes[self.job.key or self.job.shown] = Pass(self.seen)
+        verdict = Verdict.PASSED if result.passed else Verdict.HARD
+        if result.passed and purpose == "retry":
+            verdict = Verdict.FLAKY
+        self._finish(Rung.COMMAND, verdict, ending(result), time.monotonic() - began)
+        return result, moved
+
+    async def _differs(self, before: str, after: str) -> bool:
+        tree, sources = self.run.ports.tree, self.job.sources
+        if tree is None or sources is None:
+            return before != after
+        return await tree.subset(before, sources) != await tree.subset(after, sources)
+
+    async def _retries(self, result: CommandResult) -> CommandResult:
+        for _ in range(self.job.retry.attempts):
+            await anyio.sleep(self.job.retry.delay)
+            async with self.lock.share():
+                result, _ = await self._observed("retry")
+            if result.passed:
+                break
+        return result
+
+    async def _alone(self, result: CommandResult) -> StepOutcome:
+        """Go on with the tree to ourselves: the failure must have been seen on exactly it."""
+        result = await self._again_if_moved(result)
+        if not result.passed and self.job.autofix is not None:
+            result = await self._autofix(self.job.autofix)
+        if result.passed:
+            return self._passed(result)
+        if self.job.fix is None and self.job.escalate is None:
+            return self._failed(
+                result, self.read(result), "no model was asked: this step has no fix"
+            )
+        return await self._mends(result)
+
+    async def _again_if_moved(self, result: CommandResult) -> CommandResult:
+        tree = self.run.ports.tree
+        if tree is None or (self.seen and self.seen == await tree.snapshot()):
+            return result
+        result, _ = await self._observed(self.job.purpose)
+        return result
+
+    async def _autofix(self, autofix: Callable[[], Awaitable[CommandResult]]) -> CommandResult:
+        before = await self.run.snapshot(self.job.shown, "before autofix")
+        await autofix()
+        after = await self.run.snapshot(self.job.shown, "after autofix")
+        self.run.mended |= await mend.changed_paths(self.run, before, after)
+        result, _ = await self._observed(self.job.purpose)
+        return result
+
+    # -- rungs subagent and main -----------------------------------------------------------------
+
+    async def _mends(self, result: CommandResult) -> StepOutcome:
+        """Ask models until the command passes or the policy gives up; then undo what they did."""
+        first = failure = self.read(result)
+        work = mend.Work(self.run, self.job)
+        await work.begin()
+        try:
+            while True:
+                move = self._choose(failure)
+                match move:
+                    case AskSubagent() | AskMain():
+                        tried = await self._attempt(work, move, failure)
+                    case GiveUp(reason):
+                        await work.undo_all()
+                        return self._failed(result, first, reason)
+                    case _:
+                        assert_never(move)
+                if tried.passed:
+                    self.run.mended |= work.changed()
+                    self.run.passes[self.job.key or self.job.shown] = Pass(tried.seen)
+                    return self._passed(tried.result or result)
+                if tried.stop:
+                    await work.undo_all()
+                    self.run.halt(tried.attempt.reason, tried.stop)
+                    return replace(
+                        self._failed(result, first, tried.attempt.reason), exit_code=tried.stop
+                    )
+                failure = tried.failure or failure
+                if tried.attempt.verdict is Verdict.HARD:
+                    await work.undo_all()
+                    failure = first
+        except BaseException:
+            # Cancelled or broken in the middle of a mend: the tree must be as before all the same.
+            with anyio.CancelScope(shield=True):
+                await work.undo_all()
+            raise
+
+    def _choose(self, failure: Failure) -> AskSubagent | AskMain | GiveUp:
+        run, job = self.run, self.job
+        role = mend.role_of(run, job.fix)
+        situation = Situation(
+            step=job.shown,
+            failure=failure,
+            fix=job.fix,
+            escalate=job.escalate,
+            subagent=run.available(role),
+            main=run.available("main"),
+            attempts=tuple(a for a in self.attempts if a.rung is not Rung.COMMAND),
+            out_of_scope=out_of_scope(failure, job.scope),
+            unmended=job.unmended or run.stop,
+        )
+        move = run.ports.policy(situation)
+        run.ports.emit(
+            Decided(
+                job.shown,
+                decision=type(move).__name__,
+                reason=move.reason,
+                facts={
+                    "tool": failure.fingerprint.tool,
+                    "phase": failure.fingerprint.phase.name.lower(),
+                    "failures": sorted(failure.fingerprint.failures)[:20],
+                    "subagent_available": situation.subagent,
+                    "main_available": situation.main,
+                    "out_of_scope": situation.out_of_scope,
+                    "attempts": [f"{a.rung}: {a.verdict}" for a in situation.attempts],
+                },
+            )
+        )
+        return move
+
+    async def _attempt(
+        self, work: mend.Work, move: AskSubagent | AskMain, failure: Failure
+    ) -> mend.Tried:
+        rung = Rung.SUBAGENT if isinstance(move, AskSubagent) else Rung.MAIN
+        model, agent = mend.who(self.run, self.job.fix, rung)
+        self._start(rung, model, agent)
+        number = self.earlier + len(self.attempts) + 1
+        tried = await work.attempt(rung, failure, tuple(self.attempts), number, move.reason)
+        self._record(tried.attempt)
+        return tried
+
+    # -- endings ---------------------------------------------------------------------------------
+
+    def read(self, result: CommandResult) -> Failure:
+        """Read a failing command's output."""
+        root = self.run.ports.root
+        return fingerprints.read(self.job.command, result, lambda path: mend.is_file(root, path))
+
+    def _passed(self, result: CommandResult) -> StepOutcome:
+        last = self.attempts[-1]
+        return StepOutcome(
+            id=self.job.shown,
+            status=Status.SUCCEEDED,
+            rung=last.rung,
+            reason="flaky" if last.verdict is Verdict.FLAKY else "",
+            verified=True,
+            seconds=time.monotonic() - self.started,
+            cost_usd=self._cost(),
+            log=str(result.log or ""),
+            attempts=tuple(self.attempts),
+        )
+
+    def _failed(self, result: CommandResult, failure: Failure, reason: str) -> StepOutcome:
+        fouls = [a for a in self.attempts if a.reason.startswith(mend.FOULS)]
+        asked = any(a.rung is not Rung.COMMAND for a in self.attempts)
+        return StepOutcome(
+            id=self.job.shown,
+            status=Status.FAILED,
+            rung=self.attempts[-1].rung,
+            reason=ending(result) if not asked else reason,
+            seconds=time.monotonic() - self.started,
+            cost_usd=self._cost(),
+            log=str(result.log or ""),
+            attempts=tuple(self.attempts),
+            exit_code=5 if fouls else 1,
+            tail=failure.tail,
+            hint=self._hint(reason),
+        )
+
+    def _hint(self, reason: str) -> str:
+        job, run = self.job, self.run
+        if job.unmended:
+            return f"No model was asked: {job.unmended}."
+        if job.fix is None and job.escalate is None:
+            plain = job.shown.rpartition("/")[2]
+            return f"No model was asked: this step has no fix. Try: runner exec --fix {plain}"
+        roles = [mend.role_of(run, job.fix), *(["main"] if job.escalate else [])]
+        return run.missing(roles) or reason
+
+    def _cost(self) -> Decimal | None:
+        total: Decimal | None = Decimal(0)
+        for attempt in self.attempts:
+            total = add_cost(total, attempt.cost_usd)
+        return total
+
+    def _start(self, rung: Rung, model: str | None = None, agent: str = "") -> None:
+        number = self.earlier + len(self.attempts) + 1
+        self.run.ports.emit(AttemptStarted(self.job.shown, number, rung, model, agent))
+
+    def _finish(self, rung: Rung, verdict: Verdict, reason: str, seconds: float) -> None:
+        number = self.earlier + len(self.attempts) + 1
+        self._record(Attempt(number, rung, None, verdict, reason, seconds=seconds))
+
+    def _record(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        self.run.ports.emit(AttemptFinished(self.job.shown, attempt))
+
+
+def out_of_scope(failure: Failure, scope: Scope) -> bool:
+    """Tell whether a failure names files and a mend may write none of them.
+
+    Tests do not count where tests judge: a failing test always names itself.
+    """
+    judging = scope.nature == "test"
+    named = [path for path in failure.files if not (judging and is_test(path))]
+    return bool(named) and not any(map(scope.allows, named))
+
+
+def ending(result: CommandResult) -> str:
+    """Say how a command ended, in two or three words."""
+    if result.timed_out:
+        return f"timed out after {result.seconds:.0f} s"
+    return "passed" if result.passed else f"exit {result.exit_code}"

@@ -1,0 +1,383 @@
+"""One model attempt at a failing command: snapshot, guard, ask, look, run the command, judge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from runner import brief, fingerprints, tamper
+from runner.engine.state import MainAsk, SubagentAsk
+from runner.events import Restored
+from runner.outcome import (
+    Attempt,
+    Cannot,
+    Done,
+    Ending,
+    Failure,
+    Misconfigured,
+    OverBudget,
+    Rung,
+    Unavailable,
+    Verdict,
+)
+from runner.plan import MAIN
+from runner.policy import Evidence, judge
+from runner.scope import violations
+from runner.text import one_line
+from runner.tools import Permit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runner.engine.ladder import Job
+    from runner.engine.state import Run
+    from runner.git import Guard
+    from runner.outcome import CommandResult, Mend
+    from runner.plan import AgentSpec, Fix
+
+FOULS = ("left its scope", "tampered with its judge")
+"""How the reason begins when an attempt did what no passing command makes good."""
+MAIN_TURNS = 40
+"""Requests of the main agent for one packet, at most."""
+ATTEMPT_SECONDS = 600.0
+"""Wall-clock seconds of one model attempt, unless the step says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What one model attempt came to."""
+
+    attempt: Attempt
+    passed: bool = False
+    stop: int = 0
+    """Exit code when nothing new may start after this; 0 to go on."""
+    result: CommandResult | None = None
+    failure: Failure | None = None
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one attempt left in the tree."""
+
+    before: str
+    after: str
+    paths: frozenset[str]
+
+
+@dataclass(slots=True)
+class Work:
+    """All model attempts at one job, and the way back to before the first."""
+
+    run: Run
+    job: Job
+    base: str = ""
+    left: list[Left] = field(default_factory=list["Left"])
+    open_from: str = ""
+    """Tree before the attempt that is under way; empty between attempts."""
+    guard: Guard | None = None
+    """What git was before the attempt that is under way."""
+    best: str = ""
+    """Diff of the best soft attempts, for the packet."""
+    lenient: bool = False
+    """Whether an attempt was already let through as merely different."""
+
+    async def begin(self) -> None:
+        """Record the tree that a hard failure goes back to."""
+        self.base = await self.run.snapshot(self.job.shown, "before mends")
+
+    def changed(self) -> set[str]:
+        """Return the paths that the attempts still in the tree changed."""
+        return {path for left in self.left for path in left.paths}
+
+    async def attempt(
+        self,
+        rung: Rung,
+        failure: Failure,
+        attempts: tuple[Attempt, ...],
+        number: int,
+        reason: str,
+    ) -> Tried:
+        """Let one model try, and judge it by the tree and the command alone."""
+        run, began = self.run, time.monotonic()
+        repo = run.ports.repo
+        before = self.open_from = await run.snapshot(self.job.shown, f"before attempt {number}")
+        self.guard = await repo.guard() if repo else None
+        asked = await self._ask(rung, failure, attempts, number, reason)
+        tampering = await self._undo_tampering()
+        after = await run.snapshot(self.job.shown, f"after attempt {number}")
+        paths = frozenset(await changed_paths(run, before, after))
+        self.left.append(Left(before, after, paths))
+        self.open_from = ""
+        evidence = await self._look(asked.ending, failure, before, after, tampering)
+        result, evidence, seen = await self._judge_by_command(evidence)
+        judged = judge(evidence)
+        if judged.verdict is Verdict.SOFT:
+            self.lenient |= judged.different
+            self.best = await self._diff(after)
+        attempt = Attempt(
+            number=number,
+            rung=rung,
+            model=who(run, self.job.fix, rung)[0],
+            verdict=judged.verdict,
+            reason=one_line(judged.reason, 300),
+            requests=asked.usage.requests,
+            cost_usd=asked.cost,
+            seconds=time.monotonic() - began,
+            files=tuple(sorted(paths)),
+            summary=one_line(said(asked.ending), 300),
+        )
+        return Tried(
+            attempt,
+            passed=judged.verdict in {Verdict.PASSED, Verdict.FLAKY},
+            stop=0 if evidence.passed else stop_code(asked.ending),
+            result=result,
+            failure=evidence.after,
+            seen=seen,
+        )
+
+    async def undo_all(self) -> None:
+        """Undo what the attempts changed, the last first; what others changed since is kept."""
+        tree = self.run.ports.tree
+        if tree is None:
+            return
+        await self._undo_tampering()
+        now = await self.run.snapshot(self.job.shown, "before restore")
+        if self.open_from:
+            self.left.append(Left(self.open_from, now, frozenset()))
+            self.open_from = ""
+        restored: set[str] = set()
+        external: set[str] = set()
+        for left in reversed(self.left):
+            back, kept = await tree.restore(left.after, left.before)
+            restored |= set(back)
+            external |= set(kept)
+        self.left.clear()
+        if restored or external:
+            self.run.ports.emit(
+                Restored(
+                    self.job.shown, self.base, tuple(sorted(restored)), tuple(sorted(external))
+                )
+            )
+
+    async def _undo_tampering(self) -> tuple[str, ...]:
+        """Put HEAD, refs, config, hooks and index back; return what was changed there."""
+        repo, guard = self.run.ports.repo, self.guard
+        self.guard = None
+        if repo is None or guard is None:
+            return ()
+        tampering = await repo.tampered(guard)
+        if tampering:
+            await repo.undo(guard)
+        return tampering
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        rung: Rung,
+        failure: Failure,
+        attempts: tuple[Attempt, ...],
+        number: int,
+        reason: str,
+    ) -> Mend:
+        workers = await self.run.ports.workers()
+        earlier = tuple(tried_line(a) for a in attempts if a.rung is not Rung.COMMAND)
+        if rung is Rung.SUBAGENT:
+            return await workers.subagent(self._subagent_ask(failure, attempts, number, earlier))
+        self.run.packets += 1
+        text = brief.packet(
+            brief.PacketFacts(
+                step=self.job.shown,
+                command=self.job.command,
+                exit_code=failure.exit_code,
+                failure=failure,
+                tried=earlier,
+                diff=self.best,
+                scope=self.job.scope.describe(),
+                reason=reason,
+                token=self.run.ports.run_id,
+            )
+        )
+        permit = self._permit(turns=MAIN_TURNS)
+        return await workers.main(
+            MainAsk(step=self.job.shown, attempt=number, text=text, permit=permit)
+        )
+
+    def _subagent_ask(
+        self,
+        failure: Failure,
+        attempts: tuple[Attempt, ...],
+        number: int,
+        earlier: tuple[str, ...],
+    ) -> SubagentAsk:
+        fix, run = self.job.fix, self.run
+        assert fix is not None
+        agent = agent_of(run, fix)
+        text = brief.brief(
+            brief.BriefFacts(
+                step=self.job.shown,
+                command=self.job.command,
+                exit_code=failure.exit_code,
+                failure=failure,
+                scope=self.job.scope.describe(),
+                earlier=earlier,
+                attempt=1 + sum(a.rung is Rung.SUBAGENT for a in attempts),
+                attempts=fix.attempts,
+                token=run.ports.run_id,
+            )
+        )
+        return SubagentAsk(
+            step=self.job.shown,
+            attempt=number,
+            agent=agent,
+            role=role_of(run, fix),
+            brief=text,
+            permit=self._permit(turns=fix.turns or agent.turns),
+        )
+
+    def _permit(self, *, turns: int) -> Permit:
+        fix, scope = self.job.fix, self.job.scope
+        permit = Permit(
+            root=self.run.ports.root,
+            allows=scope.allows,
+            why_not=scope.reason,
+            check=self._check_for_agent,
+            shell=self.run.ports.shell,
+            environment=agent_environment(self.run),
+            turns=turns,
+            seconds=(fix and fix.seconds) or ATTEMPT_SECONDS,
+            usd=fix.usd if fix else None,
+        )
+        return replace(permit, tools=fix.tools) if fix and fix.tools is not None else permit
+
+    async def _check_for_agent(self) -> str:
+        """Run the step's own command on an agent's request."""
+        result = await self.job.invoke("agent")
+        if result.passed:
+            return "exit 0: the command passes"
+        failure = fingerprints.read(
+            self.job.command, result, lambda path: is_file(self.run.ports.root, path)
+        )
+        how = "timed out" if result.timed_out else f"exit {result.exit_code}"
+        return f"{how}\n{failure.tail}"
+
+    # -- looking -----------------------------------------------------------------------------------
+
+    async def _look(
+        self, ending: Ending, failure: Failure, before: str, after: str, tampering: tuple[str, ...]
+    ) -> Evidence:
+        """Compare the trees: scope per attempt, tampering over all attempts together."""
+        tree = self.run.ports.tree
+        if tree is None:
+            return Evidence(ending, changed=False, before=failure, after=None, passed=False)
+        changes = await tree.changes(before, after)
+        files = [tamper.FileDiff(*text) for text in await tree.texts(self.base, after)]
+        found = tamper.findings(files, self.job.scope.nature)
+        return Evidence(
+            ending,
+            changed=bool(changes),
+            before=failure,
+            after=None,
+            passed=False,
+            violations=violations(self.job.scope, changes),
+            tampering=(*tampering, *(str(finding) for finding in found)),
+            soft_before=self.lenient,
+        )
+
+    async def _judge_by_command(
+        self, evidence: Evidence
+    ) -> tuple[CommandResult | None, Evidence, str]:
+        """Run the command unless the attempt is lost whatever it says."""
+        if evidence.violations or evidence.tampering or stop_code(evidence.ending):
+            return None, evidence, ""
+        tree = self.run.ports.tree
+        before = await tree.snapshot() if tree else ""
+        result = await self.job.invoke("check")
+        seen = await tree.snapshot() if tree else ""
+        if result.passed:
+            return result, replace(evidence, passed=True), seen if seen == before else ""
+        after = fingerprints.read(
+            self.job.command, result, lambda path: is_file(self.run.ports.root, path)
+        )
+        return result, replace(evidence, after=after), ""
+
+    async def _diff(self, after: str) -> str:
+        tree = self.run.ports.tree
+        return await tree.diff(self.base, after, limit=20_000) if tree else ""
+
+
+async def changed_paths(run: Run, before: str, after: str) -> set[str]:
+    """Return the paths that differ between two snapshots."""
+    if run.ports.tree is None or before == after:
+        return set()
+    return {change.path for change in await run.ports.tree.changes(before, after)}
+
+
+def agent_of(run: Run, fix: Fix) -> AgentSpec:
+    """Return the definition that a fix names; the loader has checked that there is one."""
+    return run.ports.agents[fix.agent]
+
+
+def role_of(run: Run, fix: Fix | None) -> str:
+    """Return the model role of a fix's subagent."""
+    if fix is None:
+        return MAIN
+    return fix.model or agent_of(run, fix).model
+
+
+def who(run: Run, fix: Fix | None, rung: Rung) -> tuple[str, str]:
+    """Return the model id and the agent's name of an attempt."""
+    role = MAIN if rung is Rung.MAIN else role_of(run, fix)
+    name = MAIN if rung is Rung.MAIN or fix is None else fix.agent
+    return run.ports.choices[role].id, name
+
+
+def agent_environment(run: Run) -> dict[str, str]:
+    """Return the environment of an agent's shell: no secret, no declared variable."""
+    base = run.ports.environ
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV")
+    return {
+        **{name: base[name] for name in kept if name in base},
+        "TERM": "dumb",
+        "CI": "1",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def stop_code(ending: Ending) -> int:
+    """Return the exit code of an ending after which nothing new starts; 0 for all others."""
+    match ending:
+        case Unavailable() | Misconfigured():
+            return 6
+        case OverBudget():
+            return 3
+        case _:
+            return 0
+
+
+def said(ending: Ending) -> str:
+    """Return what the agent itself said, for people; empty where it said nothing."""
+    match ending:
+        case Done(summary):
+            return summary
+        case Cannot(reason, evidence):
+            return f"{reason} ({evidence})" if evidence else reason
+        case _:
+            return ""
+
+
+def tried_line(attempt: Attempt) -> str:
+    """Render an earlier attempt as one line for a brief or packet."""
+    files = f"; changed {', '.join(attempt.files[:5])}" if attempt.files else ""
+    return one_line(f"{attempt.rung} {attempt.verdict}: {attempt.reason}{files}", 240)
+
+
+def is_file(root: Path, path: str) -> bool:
+    """Tell whether output that names *path* names a file of the tree."""
+    try:
+        return (root / path).is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,78 @@
+"""Looks up the dotted names of expressions and templates: inputs, env, steps, git, run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runner.expressions import evaluate, render
+from runner.outcome import StepOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from runner.plan import Step
+
+
+@dataclass(frozen=True, slots=True)
+class GitView:
+    """What expressions may ask of git, as it is when a step's turn comes."""
+
+    branch: str = ""
+    dirty: bool = False
+    changed: Callable[[str], bool] = lambda glob: False
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names in sight of one step."""
+
+    inputs: Mapping[str, object]
+    run_id: str
+    outcomes: Mapping[str, StepOutcome] = field(default_factory=dict[str, StepOutcome])
+    """Of the steps of the same workflow file that ended, by plain id."""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    git: GitView = GitView()
+    output: Mapping[str, object] = field(default_factory=dict[str, object])
+
+    def look_up(self, path: str) -> object:
+        """Return the value of a dotted name; empty text for what has not happened."""
+        head, _, rest = path.partition(".")
+        match head:
+            case "inputs":
+                return self.inputs.get(rest, "")
+            case "run":
+                return self.run_id
+            case "env":
+                return self.env.get(rest, "")
+            case "output":
+                return self.output.get(rest, "")
+            case "git":
+                return self.git.branch if rest == "branch" else self.git.dirty
+            case _:
+                return self._of_step(rest)
+
+    def _of_step(self, rest: str) -> object:
+        step, _, attribute = rest.partition(".")
+        outcome = self.outcomes.get(step)
+        if outcome is None:
+            return ""
+        kind, _, name = attribute.partition(".")
+        match kind:
+            case "status":
+                return outcome.status.value
+            case "reason":
+                return outcome.reason
+            case "verdict":
+                return outcome.attempts[-1].verdict.value if outcome.attempts else ""
+            case _:
+                return outcome.outputs.get(name, "")
+
+    def holds(self, source: str) -> bool:
+        """Evaluate a boolean expression, which the loader has type-checked."""
+        return bool(evaluate(source, self.look_up, {"git.changed": self.git.changed}))
+
+    def for_step(self, step: Step) -> Names:
+        """Return these names with the step's own declared variables in sight."""
+        env = {name: render(value, self.look_up) for name, value in step.env.items()}
+        return Names(self.inputs, self.run_id, self.outcomes, env, self.git, self.output)

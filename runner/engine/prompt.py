@@ -1,0 +1,254 @@
+"""Runs a `prompt` step: ask the agent, look at what it wrote, let `check` or `accept` judge."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from runner import brief
+from runner.engine import mend
+from runner.engine.commands import wrong_type
+from runner.engine.jobs import job_of, scope_of
+from runner.engine.ladder import Climb
+from runner.engine.lock import Held
+from runner.engine.state import MainAsk, SubagentAsk
+from runner.events import AttemptFinished, AttemptStarted, Restored
+from runner.expressions import render
+from runner.outcome import (
+    Attempt,
+    Done,
+    Failure,
+    Fingerprint,
+    Phase,
+    Rung,
+    Status,
+    StepOutcome,
+    Verdict,
+    add_cost,
+)
+from runner.plan import MAIN, Prompt
+from runner.policy import Evidence, judge
+from runner.scope import violations
+from runner.text import fence, one_line
+from runner.tools import Permit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runner.engine.lock import Lock
+    from runner.engine.names import Names
+    from runner.engine.state import Run
+    from runner.outcome import Ending, Mend
+    from runner.plan import Step
+    from runner.scope import Scope
+
+_NO_FAILURE = Failure(
+    Fingerprint("", Phase.RUN, frozenset()), None, timed_out=False, tail="", files=()
+)
+WRITING_TOOLS = frozenset({"edit_file", "write_file", "shell"})
+
+
+class Asked:
+    """One prompt step under way."""
+
+    def __init__(
+        self, run: Run, step: Step, shown: str, names: Names, *, task: str | None = None
+    ) -> None:
+        """*task* stands for the step's own text, and is taken as it is."""
+        assert isinstance(step.kind, Prompt)
+        self.task = task
+        self.run, self.step, self.shown, self.names = run, step, shown, names
+        self.kind = step.kind
+        self.agent = None if self.kind.agent == MAIN else run.ports.agents[self.kind.agent]
+        self.role = self.agent.model if self.agent else MAIN
+        self.rung = Rung.SUBAGENT if self.agent else Rung.MAIN
+        self.scope: Scope = scope_of(run, step, self.kind.check or "", None)
+        self.output: Mapping[str, Any] = {}
+        self.attempts: list[Attempt] = []
+        self.started = time.monotonic()
+
+    async def go(self, lock: Lock) -> StepOutcome:
+        """Return the step's outcome."""
+        if not self.run.available(self.role):
+            hint = self.run.missing([self.role])
+            return self._end(Status.FAILED, f"no model for role {self.role!r}", hint=hint)
+        writes = (
+            self.agent is None
+            or self.kind.check is not None
+            or bool(WRITING_TOOLS.intersection(self.agent.tools))
+        )
+        async with lock.sole() if writes else lock.share():
+            outcome = await self._ask_and_look()
+            if outcome is not None:
+                return outcome
+            if self.kind.check is not None:
+                return await self._check()
+        if self.kind.accept is None:
+            return self._end(Status.SUCCEEDED, "")
+        if replace(self.names, output=self.output).holds(self.kind.accept):
+            return self._end(Status.SUCCEEDED, "", verified=True)
+        return self._end(Status.FAILED, f"not accepted: {self.kind.accept}")
+
+    async def _ask_and_look(self) -> StepOutcome | None:
+        """Ask, and undo what was not allowed; `None` when the work stands."""
+        text = self._text()
+        before = await self.run.snapshot(self.shown, "before prompt")
+        try:
+            problem = ""
+            for _ in range(2):
+                tried = await self._once(text, before)
+                if tried.attempt.verdict is not Verdict.PASSED:
+                    await self._undo(before)
+                    return self._stopped(tried)
+                problem = wrong_type(dict(self.output), self._declared())
+                if not problem:
+                    return None
+                text = (
+                    f"The outputs of your last answer are not as declared: {problem}. Answer again."
+                )
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._undo(before)
+            raise
+        await self._undo(before)
+        return self._end(Status.FAILED, f"outputs are not as declared: {problem}")
+
+    async def _once(self, text: str, before: str) -> mend.Tried:
+        run, began, number = self.run, time.monotonic(), len(self.attempts) + 1
+        repo, tree = run.ports.repo, run.ports.tree
+        model = run.ports.choices[self.role].id
+        run.ports.emit(AttemptStarted(self.shown, number, self.rung, model, self.kind.agent))
+        guard = await repo.guard() if repo else None
+        asked = await self._ask(text, number)
+        tampering = await repo.tampered(guard) if repo and guard else ()
+        if repo and guard and tampering:
+            await repo.undo(guard)
+        after = await run.snapshot(self.shown, f"after attempt {number}")
+        changes = await tree.changes(before, after) if tree else ()
+        verdict, reason = self._judge(asked.ending, violations(self.scope, changes), tampering)
+        attempt = Attempt(
+            number,
+            self.rung,
+            model,
+            verdict,
+            one_line(reason, 300),
+            requests=asked.usage.requests,
+            cost_usd=asked.cost,
+            seconds=time.monotonic() - began,
+            files=tuple(sorted(change.path for change in changes)),
+            summary=one_line(mend.said(asked.ending), 300),
+        )
+        self.attempts.append(attempt)
+        run.ports.emit(AttemptFinished(self.shown, attempt))
+        if isinstance(asked.ending, Done):
+            self.output = asked.ending.outputs
+        return mend.Tried(attempt, stop=mend.stop_code(asked.ending))
+
+    def _judge(
+        self, ending: Ending, foul: tuple[str, ...], tampering: tuple[str, ...]
+    ) -> tuple[Verdict, str]:
+        """Scope and git first; then the agent's own ending, for nothing else judges yet."""
+        evidence = Evidence(
+            ending, changed=True, before=_NO_FAILURE, after=None, passed=False,
+            violations=foul, tampering=tampering,
+        )  # fmt: skip
+        if isinstance(ending, Done) and not foul and not tampering:
+            return Verdict.PASSED, "the agent says that it is done"
+        judged = judge(evidence)
+        return judged.verdict, judged.reason
+
+    async def _ask(self, text: str, number: int) -> Mend:
+        workers = await self.run.ports.workers()
+        permit = Permit(
+            root=self.run.ports.root,
+            allows=self.scope.allows,
+            why_not=self.scope.reason,
+            shell=self.run.ports.shell,
+            environment=mend.agent_environment(self.run),
+            turns=self.agent.turns if self.agent else mend.MAIN_TURNS * 2,
+            seconds=self.step.timeout,
+        )
+        if self.agent is None:
+            return await workers.main(
+                MainAsk(
+                    step=self.shown,
+                    attempt=number,
+                    text=text,
+                    permit=permit,
+                    outputs=self._declared(),
+                )
+            )
+        return await workers.subagent(
+            SubagentAsk(
+                step=self.shown,
+                attempt=number,
+                agent=self.agent,
+                role=self.role,
+                brief=text,
+                permit=permit,
+                outputs=self._declared(),
+            )
+        )
+
+    def _text(self) -> str:
+        """Render the prompt; untrusted inputs are fenced where they stand."""
+        workflow, token = self.run.ports.workflow, self.run.ports.run_id
+
+        def look_up(path: str) -> object:
+            value = self.names.look_up(path)
+            head, _, name = path.partition(".")
+            declared = workflow.inputs.get(name) if head == "inputs" else None
+            untrusted = head == "steps" or (declared is not None and declared.untrusted)
+            return fence(str(value), path, token=token) if untrusted else value
+
+        text = self.task if self.task is not None else render(self.kind.text, look_up)
+        return brief.task_brief(text, self.scope.describe())
+
+    def _declared(self) -> Mapping[str, Any]:
+        return self.kind.output or (self.agent.output if self.agent else {})
+
+    async def _check(self) -> StepOutcome:
+        """Let the check judge, and mend what it finds like any failing command."""
+        job = job_of(self.run, self.step, self.shown, self.names)
+        climb = Climb(self.run, job, Held(), attempts=self.attempts, started=self.started)
+        outcome = await climb.go()
+        return replace(outcome, outputs=self.output)
+
+    async def _undo(self, before: str) -> None:
+        tree = self.run.ports.tree
+        if tree is None:
+            return
+        now = await self.run.snapshot(self.shown, "before restore")
+        back, kept = await tree.restore(now, before)
+        if back or kept:
+            self.run.ports.emit(Restored(self.shown, before, tuple(back), tuple(kept)))
+
+    def _stopped(self, tried: mend.Tried) -> StepOutcome:
+        attempt = tried.attempt
+        if tried.stop:
+            self.run.halt(attempt.reason, tried.stop)
+        foul = 5 if attempt.reason.startswith(mend.FOULS) else 1
+        return self._end(Status.FAILED, attempt.reason, code=tried.stop or foul)
+
+    def _end(
+        self, status: Status, reason: str, *, verified: bool = False, hint: str = "", code: int = 1
+    ) -> StepOutcome:
+        cost = None
+        for index, attempt in enumerate(self.attempts):
+            cost = attempt.cost_usd if index == 0 else add_cost(cost, attempt.cost_usd)
+        outcome = StepOutcome(
+            id=self.shown,
+            status=status,
+            rung=self.rung if self.attempts else None,
+            reason=reason,
+            verified=verified,
+            seconds=time.monotonic() - self.started,
+            outputs=self.output,
+            attempts=tuple(self.attempts),
+            exit_code=0 if status is Status.SUCCEEDED else code,
+            hint=hint,
+        )
+        return replace(outcome, cost_usd=cost) if self.attempts else outcome

@@ -1,0 +1,250 @@
+"""What a run tells its listeners. The journal hears each event first, before it is acted on.
+
+Every event but `CommandOutput` is journaled as JSON; report, console and `show` fold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+
+    from runner.outcome import Attempt, Rung, StepOutcome, Usage
+
+Purpose = Literal["run", "retry", "autofix", "check", "hook", "stale", "agent", "clean"]
+"""Why a command runs: `stale` is a check run again before a commit, `clean` one on a clean
+checkout, `agent` the step's own command run on an agent's request."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """A step as listeners see it before the run."""
+
+    id: str
+    kind: Literal["run", "prompt", "commit", "push", "uses"]
+    title: str
+    """Its command, the first line of its prompt, or what it does."""
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """First event of a run."""
+
+    run_id: str
+    workflow: str
+    file: str
+    root: str
+    state_dir: str
+    models: Mapping[str, str]
+    """Role to model id."""
+    budget_usd: Decimal | None
+    budget_seconds: float | None
+    budget_given: bool
+    scripted: bool
+    sandbox: str
+    git_before: str
+    """HEAD's commit, or empty."""
+    branch: str
+    steps: tuple[StepPlan, ...]
+    started_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A step's turn has come; its needs are met and its condition holds."""
+
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """One try at one rung begins."""
+
+    step: str
+    number: int
+    rung: Rung
+    model: str | None
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandStarted:
+    """A command of a step begins."""
+
+    step: str
+    purpose: Purpose
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOutput:
+    """A piece of a running command's last output line; shown, never kept."""
+
+    step: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandFinished:
+    """A command of a step ended."""
+
+    step: str
+    purpose: Purpose
+    command: str
+    exit_code: int | None
+    timed_out: bool
+    seconds: float
+    output_bytes: int
+    log: str
+    tree_before: str = ""
+    tree_after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponded:
+    """One model response: a row of the ledger."""
+
+    step: str
+    attempt: int
+    role: str
+    """Model role: `main`, `cheap` ..."""
+    asked: str
+    """Model id asked for."""
+    served: str
+    usage: Usage
+    cost_usd: Decimal | None
+    """`None` when no price is known; never 0 for that."""
+    seconds: float
+    conversation: str
+    messages: str = ""
+    """The messages new since the last response, as JSON (pydantic-ai's own format)."""
+    prefix: str = ""
+    """For the main conversation: `first`, `extends`, or where it first differs."""
+    scripted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """An agent called a tool."""
+
+    step: str
+    tool: str
+    summary: str
+    """Arguments in one short line, for people."""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """The tree as it is now was recorded under its hash."""
+
+    step: str
+    label: str
+    """`start`, `before attempt 1`, `after attempt 1`, `before restore`, `end` ..."""
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An attempt's changes were undone."""
+
+    step: str
+    to: str
+    paths: tuple[str, ...]
+    external: tuple[str, ...]
+    """Paths left alone, for somebody else changed them since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The policy chose what comes next, and why; printed by `runner explain`."""
+
+    step: str
+    decision: str
+    reason: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """One try at one rung ended."""
+
+    step: str
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class GitIntent:
+    """What git is about to be made to do; looked up in the world when a run is resumed."""
+
+    step: str
+    action: Literal["commit", "push"]
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GitFact:
+    """What git did."""
+
+    step: str
+    action: Literal["commit", "push"]
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know that is no failure by itself."""
+
+    text: str
+    step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A step's last event."""
+
+    outcome: StepOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """Last event of a run that ended by itself or by a signal."""
+
+    exit_code: int
+    status: Literal["succeeded", "failed", "cancelled"]
+    seconds: float
+    git_after: str = ""
+    branch: str = ""
+    remote_ref: str = ""
+    uncommitted: tuple[str, ...] = ()
+    """Paths that this run changed and that no commit of it took up."""
+
+
+Event = (
+    RunStarted
+    | StepStarted
+    | AttemptStarted
+    | CommandStarted
+    | CommandOutput
+    | CommandFinished
+    | ModelResponded
+    | ToolCalled
+    | SnapshotTaken
+    | Restored
+    | Decided
+    | AttemptFinished
+    | GitIntent
+    | GitFact
+    | Notice
+    | StepFinished
+    | RunFinished
+)
+
+Sink = Callable[[Event], None]
+"""A listener. It must not raise; the journal, which may, is no sink."""

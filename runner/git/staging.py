@@ -1,0 +1,346 @@
+"""Decides what a commit takes up and stages it in a private copy of the user's index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from runner.errors import GitRefused
+from runner.git.facts import Files, Staged, StartState, TakenUp
+from runner.git.status import (
+    Entry,
+    Status,
+    copy_index,
+    filters_of,
+    index_entries,
+    join,
+    read_status,
+    refuse_unmerged,
+    split,
+)
+from runner.globs import matches_any
+from runner.outcome import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from runner.git.shadow import Shadow
+
+DIFF_BYTES = 200_000
+_STAT_BYTES = 20_000
+_ABSENT = "000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What staging needs to know of its repository."""
+
+    shadow: Shadow
+    allowed: frozenset[str]
+    """Filters that the user allows by name."""
+    partial: bool
+    """Objects may be absent: a partial clone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which paths a commit takes from the work tree, which from the index, and which not."""
+
+    from_tree: tuple[str, ...]
+    from_index: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def start_state(status: Status) -> StartState:
+    """Freeze what was changed, untracked and staged."""
+    return StartState(
+        changed=frozenset(entry.path for entry in status.entries),
+        untracked=frozenset(status.untracked),
+        staged_whole=frozenset(
+            entry.path for entry in status.entries if entry.staged and not entry.unstaged
+        ),
+    )
+
+
+def select(
+    files: Files, status: Status, start: StartState, run_paths: Collection[str]
+) -> Selection:
+    """Decide, per path, whether a commit takes it up, and from where."""
+    touched = frozenset(run_paths)
+    from_tree: list[str] = []
+    from_index: list[str] = []
+    left_out: list[str] = []
+    for entry in status.entries:
+        wanted, whole = _wants(entry, files, start, touched)
+        if not wanted:
+            left_out.append(entry.path)
+        elif whole and entry.unstaged:
+            from_tree.append(entry.path)
+        else:
+            from_index.append(entry.path)
+    for path in status.untracked:
+        taken = not path.endswith("/") and _wants_new(path, files, start, touched)
+        (from_tree if taken else left_out).append(path)
+    return Selection(tuple(from_tree), tuple(from_index), tuple(left_out))
+
+
+def _wants(
+    entry: Entry, files: Files, start: StartState, touched: frozenset[str]
+) -> tuple[bool, bool]:
+    """Return (whether to take the path up, whether as it stands in the work tree)."""
+    if files == "staged":
+        # What was staged whole goes on standing for the file, so that its mends are committed.
+        return entry.staged, entry.path in start.staged_whole and entry.path in touched
+    if files == "all":
+        return True, True
+    if files == "run":
+        return entry.path in start.changed or entry.path in touched, True
+    return matches_any(files, entry.path), True
+
+
+def _wants_new(path: str, files: Files, start: StartState, touched: frozenset[str]) -> bool:
+    if files == "staged":
+        return False
+    if files == "all":
+        return True
+    if files == "run":
+        return path in touched and path not in start.untracked
+    return matches_any(files, path)
+
+
+async def prepare(
+    stage: Stage,
+    files: Files,
+    *,
+    start: StartState,
+    run_paths: Collection[str],
+    parent: str,
+    index: Path,
+) -> Staged | None:
+    """Stage in *index* what *files* selects; `None` when that is nothing."""
+    copy_index(stage.shadow, index)
+    before = await index_entries(stage.shadow, index)
+    status = await read_status(stage.shadow, index, stage.allowed)
+    refuse_unmerged(status)
+    chosen = select(files, status, start, run_paths)
+    await refuse_filtered(stage, chosen.from_tree, index)
+    dropped = frozenset(chosen.left_out)
+    await _reset(stage.shadow, [one for one in status.entries if one.path in dropped], index)
+    await _add(stage.shadow, chosen.from_tree, index)
+    unstaged = {entry.path for entry in status.entries if entry.unstaged}
+    partly = unstaged.intersection(chosen.from_index)
+    left_out = tuple(sorted(dropped | partly))
+    draft = Draft(parent, index, left_out, frozenset(partly), files, before)
+    return await _staged(stage, draft, await write_tree(stage, index))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A private index that is about to become a tree."""
+
+    parent: str
+    index: Path
+    left_out: tuple[str, ...]
+    partly: frozenset[str]
+    files: Files
+    index_before: Mapping[str, tuple[str, str]]
+    """Of the whole user's index, or of the paths that matter."""
+
+
+async def _staged(stage: Stage, draft: Draft, tree: str) -> Staged | None:
+    base = await tree_of(stage.shadow, draft.parent)
+    if tree == base:
+        return None
+    texts: dict[str, str] = {}
+    found: list[Change] = []
+
+    async def render(name: str, most: int, *flags: str) -> None:
+        texts[name] = await _rendered(stage.shadow, base, tree, flags, most)
+
+    async def compare() -> None:
+        found.extend(await changes_between(stage.shadow, base, tree))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(compare)
+        group.start_soon(render, "diff", DIFF_BYTES, "--patch")
+        group.start_soon(render, "stat", _STAT_BYTES, "--stat=100", "--summary")
+    return Staged(
+        tree=tree,
+        parent=draft.parent,
+        changes=tuple(found),
+        left_out=draft.left_out,
+        index=draft.index,
+        diff=texts["diff"],
+        stat=texts["stat"],
+        partly=draft.partly,
+        files=draft.files,
+        index_before={
+            change.path: draft.index_before[change.path]
+            for change in found
+            if change.path in draft.index_before
+        },
+    )
+
+
+async def refuse_filtered(stage: Stage, paths: Sequence[str], index: Path) -> None:
+    """Refuse to store a path raw that the user's own git would have filtered."""
+    found = await filters_of(stage.shadow, paths, index, stage.allowed)
+    if found:
+        path, name = next(iter(found.items()))
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise GitRefused(
+            f"{path!r}{more} goes through the filter {name!r}, which is not allowed to run here; "
+            "it would be stored raw",
+            hint=f"allow the filter {name!r} in your own configuration, stage the file yourself "
+            "with `git add`, or leave it out by `files`",
+        )
+
+
+async def _reset(shadow: Shadow, entries: Iterable[Entry], index: Path) -> None:
+    """Let *index* have HEAD's version of what is staged but left out."""
+    lines = b"".join(
+        f"{entry.head_mode if entry.in_head else '0'} {entry.head_blob}\t".encode()
+        + join([entry.path])
+        for entry in entries
+        if entry.staged
+    )
+    if lines:
+        await shadow.check(
+            "update-index", "--replace", "-z", "--index-info", stdin=lines, index=index
+        )
+        # Entries put in by hand have no stat data; a hook's `git diff-files` would call them dirty.
+        await shadow.run("update-index", "-q", "--refresh", index=index)
+
+
+async def _add(shadow: Shadow, paths: Sequence[str], index: Path) -> None:
+    if paths:
+        # Without the flag `--remove` would delete what a sparse checkout leaves absent.
+        await shadow.check(
+            "update-index",
+            "--ignore-skip-worktree-entries",
+            "--add",
+            "--remove",
+            "--replace",
+            "-z",
+            "--stdin",
+            stdin=join(paths),
+            index=index,
+        )
+
+
+async def write_tree(stage: Stage, index: Path) -> str:
+    """Write the tree of *index* to the repository's objects."""
+    flags = ("--missing-ok",) if stage.partial else ()
+    return (await stage.shadow.check("write-tree", *flags, index=index)).decode().strip()
+
+
+async def tree_of(shadow: Shadow, commit: str) -> str:
+    """Return the tree of *commit*, or the empty tree for no commit."""
+    if not commit:
+        return (await shadow.check("hash-object", "-t", "tree", "-w", "/dev/null")).decode().strip()
+    return (await shadow.check("rev-parse", "--verify", f"{commit}^{{tree}}")).decode().strip()
+
+
+async def changes_between(shadow: Shadow, before: str, after: str) -> tuple[Change, ...]:
+    """List how two trees differ; a rename is a deletion and an addition."""
+    out = await shadow.check("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
+    fields = list(split(out))
+    return tuple(_change(meta, path) for meta, path in zip(fields[0::2], fields[1::2], strict=True))
+
+
+def _change(meta: str, path: str) -> Change:
+    before_mode, after_mode, before_blob, after_blob, letter = meta.removeprefix(":").split(" ")
+    kinds: dict[str, Literal["added", "modified", "deleted", "mode", "type"]] = {
+        "A": "added",
+        "D": "deleted",
+        "T": "type",
+    }
+    kind = kinds.get(letter, "mode" if before_blob == after_blob else "modified")
+    return Change(
+        path=path,
+        kind=kind,
+        before_mode="" if before_mode == _ABSENT else before_mode,
+        after_mode="" if after_mode == _ABSENT else after_mode,
+        before_blob="" if before_mode == _ABSENT else before_blob,
+        after_blob="" if after_mode == _ABSENT else after_blob,
+    )
+
+
+async def _rendered(
+    shadow: Shadow, before: str, after: str, flags: tuple[str, ...], most: int
+) -> str:
+    args = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", *flags)
+    done = await shadow.run(*args, before, after, most=most)
+    text = done.out.decode("utf-8", "replace")
+    return text + "\n[... cut here ...]\n" if len(done.out) >= most else text
+
+
+async def take_up(
+    stage: Stage,
+    staged: Staged,
+    *,
+    touched: Collection[str],
+    allows: Callable[[str], bool],
+) -> TakenUp:
+    """Make a new tree of what a hook staged and of what it changed in the work tree.
+
+    A file that is committed as it stands in the work tree is taken from there again. One that is
+    staged in part is taken from the private index, where the hook stages what it means.
+    """
+    now = await write_tree(stage, staged.index)
+    in_index = set(await _differing(stage.shadow, staged.tree, now))
+    candidates = in_index | {path for path in touched if _relevant(path, staged)}
+    # A hook that stages everything must not carry in what the commit leaves out.
+    left = frozenset(staged.left_out) - staged.partly
+    refused = tuple(sorted(path for path in candidates if path in left or not allows(path)))
+    await _put_back(stage.shadow, staged.tree, sorted(in_index.intersection(refused)), staged.index)
+    from_tree = sorted(candidates - staged.partly - set(refused))
+    await refuse_filtered(stage, from_tree, staged.index)
+    await _add(stage.shadow, from_tree, staged.index)
+    left_out = tuple(sorted({*staged.left_out, *refused}))
+    draft = Draft(
+        staged.parent, staged.index, left_out, staged.partly, staged.files, staged.index_before
+    )
+    tree = await write_tree(stage, staged.index)
+    changed = await _differing(stage.shadow, staged.tree, tree)
+    fresh = await _staged(stage, draft, tree) if changed else staged
+    return TakenUp(fresh, changed, refused)
+
+
+def _relevant(path: str, staged: Staged) -> bool:
+    """Whether a change in the work tree alone belongs to the commit."""
+    if path in staged.partly:
+        return False
+    if staged.files in ("run", "all") or path in staged.paths:
+        return True
+    return staged.files != "staged" and matches_any(tuple(staged.files), path)
+
+
+async def _differing(shadow: Shadow, before: str, after: str) -> tuple[str, ...]:
+    return tuple(change.path for change in await changes_between(shadow, before, after))
+
+
+async def _put_back(shadow: Shadow, tree: str, paths: Sequence[str], index: Path) -> None:
+    if not paths:
+        return
+    known = await entries_of(shadow, tree, paths)
+    lines = b"".join(
+        (f"{known[path][0]} {known[path][1]}" if path in known else f"0 {'0' * len(tree)}").encode()
+        + b"\t"
+        + join([path])
+        for path in paths
+    )
+    await shadow.check("update-index", "-z", "--index-info", stdin=lines, index=index)
+
+
+async def entries_of(shadow: Shadow, tree: str, paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return mode and object of each of *paths* that *tree* has."""
+    found: dict[str, tuple[str, str]] = {}
+    for line in split(await shadow.check("ls-tree", "-r", "-z", "--full-tree", tree)):
+        meta, _, path = line.partition("\t")
+        mode, _, blob = meta.split(" ")
+        found[path] = (mode, blob)
+    return {path: found[path] for path in paths if path in found}

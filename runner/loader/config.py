@@ -1,0 +1,183 @@
+"""Reads the user's own configuration: what a workflow can never decide for itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.errors import UsageError
+from runner.loader.document import decode, read_document
+from runner.loader.files import read_file
+from runner.loader.problems import Unreadable
+from runner.loader.records import Field, Fields, Record, fields_of
+from runner.loader.shapes import Duration, Flag, ListOf, MapOf, Money, Text, Whole
+from runner.loader.vocabulary import MODEL_ID, NAME_TEXT, ROLE_TEXT, VARIABLE
+from runner.plan import Budget, Grants, Provider, UserConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLE_NAME = "SUBRUNNER_CONFIG"
+"""Names another file; `SUBRUNNER_CONFIG=` (empty) reads none."""
+
+
+class ProviderKeys:
+    """Keys of a provider."""
+
+    BASE_URL = Field(
+        "base_url",
+        Text(
+            "an address",
+            pattern=r"https?://[^\s/@]+(?:/[^\s]*)?",
+            rule="Write `https://HOST/v1`, without a user or key in it.",
+        ),
+        "Where the OpenAI-compatible server is.",
+        required=True,
+    )
+    KEY_ENV = Field("key_env", VARIABLE, "The variable that holds its key.")
+
+
+class GrantKeys:
+    """Keys of `grants`."""
+
+    SECRETS = Field("secrets", ListOf(VARIABLE, "secrets' names", unique=True), "Always granted.")
+    NETWORK = Field("network", Flag(), "Agents may use the network.")
+    SHELL = Field("shell", Flag(), "Agents may have a free shell without a sandbox.")
+    TRUST_CHECKOUT_AUTH = Field("trust_checkout_auth", Flag(), "Push by a CI checkout's header.")
+
+
+class CeilingKeys:
+    """Keys of `ceilings`."""
+
+    USD = Field("usd", Money(), "Money of one run at most.")
+    TOKENS = Field("tokens", Whole(0, 10**12), "Tokens of one run at most.")
+    TIME = Field("time", Duration(), "Time of one run at most.")
+
+
+_KEY_HINT = "Keys never stand in a file: name the variable that holds one by `key_env`."
+
+
+class ConfigKeys:
+    """Keys of the user's configuration."""
+
+    MODELS = Field("models", MapOf(ROLE_TEXT, MODEL_ID), "Model ids by role.")
+    PROVIDERS = Field(
+        "providers",
+        MapOf(
+            NAME_TEXT,
+            Record(
+                "a provider",
+                fields_of(ProviderKeys),
+                foreign={"key": _KEY_HINT, "api-key": _KEY_HINT, "token": _KEY_HINT},
+                example="Write `base_url: https://HOST/v1`.",
+            ),
+        ),
+        "OpenAI-compatible servers, asked as `NAME:model`.",
+    )
+    GRANTS = Field("grants", Record("`grants`", fields_of(GrantKeys)), "What workflows may have.")
+    CEILINGS = Field("ceilings", Record("`ceilings`", fields_of(CeilingKeys)), "At most, per run.")
+    KEEP_RUNS = Field("keep_runs", Whole(1, 10_000), "How many runs' records are kept.")
+    PROTECTED = Field(
+        "protected_branches",
+        ListOf(Text("a branch or glob", max_length=250), "branches"),
+        "Branches that no run commits or pushes to.",
+    )
+    FILTERS = Field("filters", ListOf(NAME_TEXT, "filters' names"), "git filters that may run.")
+
+
+CONFIG = Record(
+    "the configuration",
+    fields_of(ConfigKeys),
+    foreign={
+        "api-key": _KEY_HINT,
+        "secrets": "Write `grants: { secrets: [NAME] }`.",
+        "budget": "Write `ceilings`.",
+    },
+)
+
+
+def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> UserConfig:
+    """Return the user's configuration.
+
+    Args:
+        path: The file; without it `$SUBRUNNER_CONFIG`, else `config.yaml` in the user's
+            configuration directory for `subagent-runner`, which need not exist.
+        environ: Variables to look in.
+
+    Raises:
+        UsageError: A file that was named is missing or cannot be read.
+        WorkflowErrors: The file is wrong.
+    """
+    named = path or (Path(environ[VARIABLE_NAME]) if environ.get(VARIABLE_NAME) else None)
+    if named is not None:
+        return parse_config(read_file(named.expanduser(), "configuration file"), file=str(named))
+    if VARIABLE_NAME in environ:
+        return UserConfig()
+    default = config_path()
+    if not default.is_file():
+        return UserConfig()
+    return parse_config(read_file(default, "configuration file"), file=str(default))
+
+
+def config_path() -> Path:
+    """Return where the user's configuration is looked for."""
+    from platformdirs import user_config_path  # noqa: PLC0415  5 ms that most commands never need
+
+    return user_config_path("subagent-runner", appauthor=False) / "config.yaml"
+
+
+def parse_config(data: str | bytes, *, file: str) -> UserConfig:
+    """Return the configuration of a file's bytes.
+
+    Raises:
+        WorkflowErrors: With every mistake found.
+    """
+    text, problems = decode(data, file)
+    root = read_document(text, problems)
+    if root is None:
+        return UserConfig()
+    try:
+        fields = CONFIG.read(root, problems)
+    except Unreadable:
+        problems.raise_if_any()
+        raise UsageError(f"{file} cannot be read") from None
+    problems.raise_if_any()
+    defaults = UserConfig()
+    return UserConfig(
+        models=fields.get_or(ConfigKeys.MODELS, {}),
+        providers=_providers(fields),
+        grants=_grants(fields.get(ConfigKeys.GRANTS)),
+        ceilings=_ceilings(fields.get(ConfigKeys.CEILINGS)),
+        keep_runs=fields.get_or(ConfigKeys.KEEP_RUNS, defaults.keep_runs),
+        protected_branches=fields.get_or(ConfigKeys.PROTECTED, ()),
+        filters=fields.get_or(ConfigKeys.FILTERS, ()),
+    )
+
+
+def _providers(fields: Fields) -> dict[str, Provider]:
+    return {
+        name: Provider(name, one.get_or(ProviderKeys.BASE_URL, ""), one.get(ProviderKeys.KEY_ENV))
+        for name, one in fields.get_or(ConfigKeys.PROVIDERS, {}).items()
+    }
+
+
+def _grants(fields: Fields | None) -> Grants:
+    if fields is None:
+        return Grants()
+    return Grants(
+        secrets=fields.get_or(GrantKeys.SECRETS, ()),
+        network=fields.get_or(GrantKeys.NETWORK, default=False),
+        shell=fields.get_or(GrantKeys.SHELL, default=False),
+        trust_checkout_auth=fields.get_or(GrantKeys.TRUST_CHECKOUT_AUTH, default=False),
+    )
+
+
+def _ceilings(fields: Fields | None) -> Budget:
+    if fields is None:
+        return Budget(usd=None, tokens=None, seconds=None)
+    return Budget(
+        usd=fields.get(CeilingKeys.USD),
+        tokens=fields.get(CeilingKeys.TOKENS),
+        seconds=fields.get(CeilingKeys.TIME),
+    )

@@ -1,0 +1,118 @@
+"""Decides which dotted names a step may use in expressions and templates, and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runner.outcome import Status, Verdict
+from runner.plan import Prompt, Step, ValueType
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from runner.loader.graph import Graph
+
+FUNCTIONS = ("git.changed",)
+
+_FIXED: Mapping[str, ValueType] = {
+    "git.branch": "string",
+    "git.dirty": "boolean",
+    "run.id": "string",
+}
+_OF_STEP = ("status", "verdict", "reason")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "status": tuple(Status),
+    # Empty when no attempt was needed.
+    "verdict": ("", *Verdict),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight(Mapping[str, ValueType]):
+    """Names in sight of one step, made up on demand: a table for each of many steps is slow."""
+
+    inputs: Mapping[str, ValueType]
+    steps: Mapping[str, Step | None]
+    """All steps by id; `None` for one that is not in sight or could not be read."""
+    env: Collection[str] = ()
+    output: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
+
+    def __getitem__(self, path: str) -> ValueType:
+        head, _, rest = path.partition(".")
+        match head:
+            case "inputs":
+                return self.inputs[rest]
+            case "output":
+                return self.output[rest]
+            case "env":
+                if rest in self.env:
+                    return "string"
+            case "steps":
+                return self._of_step(rest)
+            case _:
+                return _FIXED[path]
+        raise KeyError(path)
+
+    def _of_step(self, rest: str) -> ValueType:
+        name, _, attribute = rest.partition(".")
+        step = self.steps[name]
+        if step is None:
+            raise KeyError(rest)
+        if attribute in _OF_STEP:
+            return "string"
+        kind, _, output = attribute.partition(".")
+        if kind != "outputs":
+            raise KeyError(rest)
+        return outputs_of(step)[output]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (f"inputs.{name}" for name in self.inputs)
+        yield from (f"output.{name}" for name in self.output)
+        yield from (f"env.{name}" for name in self.env)
+        for name, step in self.steps.items():
+            if step is not None:
+                yield from (f"steps.{name}.{attribute}" for attribute in _OF_STEP)
+                yield from (f"steps.{name}.outputs.{output}" for output in outputs_of(step))
+        yield from _FIXED
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def choices(self, path: str) -> tuple[str, ...] | None:
+        """Return the only texts that a name can hold, or `None` when it can hold any."""
+        head, _, attribute = path.rpartition(".")
+        return _CHOICES.get(attribute) if head.count(".") == 1 and path in self else None
+
+    def too_early(self, path: str) -> str:
+        """Return the step that a name speaks of, if it exists but may not have ended; else ''."""
+        head, _, rest = path.partition(".")
+        name = rest.partition(".")[0]
+        return name if head == "steps" and self.steps.get(name, ...) is None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier(Mapping[str, Step | None]):
+    """All steps of a file by id, as one of them sees them: `None` where it may not have ended."""
+
+    built: Sequence[Step | None]
+    numbers: Mapping[str, int]
+    graph: Graph
+    number: int
+    """Of the step that looks."""
+
+    def __getitem__(self, name: str) -> Step | None:
+        other = self.numbers[name]
+        return self.built[other] if self.graph.comes_after(self.number, other) else None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def outputs_of(step: Step) -> Mapping[str, ValueType]:
+    """Return what a step hands on, by name."""
+    return step.kind.output if isinstance(step.kind, Prompt) else step.outputs

@@ -1,0 +1,195 @@
+"""Opens models for agents: priced, budgeted, checked and recorded at every single request.
+
+Light on purpose: a run that asks no model never imports a model library; the first `open` does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.models.choice import SCRIPT, is_scripted, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    import httpx2
+    from pydantic_ai.models import Model
+
+    from runner.events import Sink
+    from runner.models.scripted import Player
+    from runner.models.transport import RequestLimits
+    from runner.money import Purse
+    from runner.outcome import Ending
+    from runner.plan import Provider
+    from runner.price import Price
+
+WINDOW = 200_000
+"""Tokens of a context window where nobody says."""
+DECLARED_WINDOW = 128_000
+"""The same for a server that the user declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """On whose behalf the next request of an open model is made; asked anew before each request."""
+
+    step: str
+    attempt: int
+    purse: Purse | None = None
+    """Pays for the request: a step's purse, part of the run's. `None` is the run's itself."""
+
+
+class Models:
+    """All models of one run: one connection pool, one retry layer, one purse.
+
+        async with Models(purse=purse, emit=emit, providers=config.providers) as models:
+            model = models.open("cheap", "anthropic:claude-haiku-5-5", conversation="s1",
+                                asking=lambda: Asking("lint", 1, step_purse), cache_key="fixer")
+            result = await Agent(model, ...).run(brief)  # an error: error_ending(error)
+
+    Each request of an opened model reserves its worst case, is sent (tried again where that can
+    help), settles, is recorded by a `ModelResponded`, is checked for the model that served it, and
+    only then hands its response to the agent.
+
+    Args:
+        purse: The run's purse, named `run`.
+        emit: Hears `ModelResponded` and `Notice`; its errors end the request.
+        providers: OpenAI-compatible servers that the user declared.
+        environ: Keys and base URLs; by default this process's environment.
+        root: Where a relative `script:FILE` is looked up; by default the working directory.
+        prices: The user's own, by model id or `provider:*`, before the bundled table.
+        limits: Times and tries of a request.
+    """
+
+    def __init__(
+        self,
+        *,
+        purse: Purse,
+        emit: Sink,
+        providers: Mapping[str, Provider] | None = None,
+        environ: Mapping[str, str] | None = None,
+        root: Path | None = None,
+        prices: Mapping[str, Price] | None = None,
+        limits: RequestLimits | None = None,
+    ) -> None:
+        self._purse = purse
+        self._emit = emit
+        self._providers = dict(providers or {})
+        self._environ = dict(os.environ if environ is None else environ)
+        self._root = root or Path()
+        self._prices = dict(prices or {})
+        self._limits = limits
+        self._client: httpx2.AsyncClient | None = None
+        self._players: dict[Path, Player] = {}
+
+    def open(
+        self,
+        role: str,
+        model_id: str,
+        *,
+        conversation: str,
+        asking: Callable[[], Asking],
+        cache_key: str = "",
+    ) -> Model:
+        """Open a model for one conversation: one subagent's run, or one main conversation.
+
+        Args:
+            role: Model role, for the ledger; only `main` may draw on what is kept back.
+            model_id: `provider:model`, `NAME:model` of a declared server, or `script:FILE`.
+            conversation: Its id, as recorded.
+            asking: Step, attempt and purse of the next request.
+            cache_key: Names the fixed part to vendors that route by a key (OpenAI): the agent's
+                name, or the conversation.
+
+        Raises:
+            UsageError: An unknown provider, or a bad script file (with `file:line:column`).
+            ProviderError: The provider's key, or its extra, is missing.
+        """
+        from runner.models.metered import MeteredModel, Terms  # noqa: PLC0415  start-up: model library
+
+        priced_as: str | None = model_id
+        if is_scripted(model_id):
+            player = self._player(model_id)
+            model, wired = self._scripted(player, role, conversation, asking), False
+            priced_as = player.script.priced_as
+        else:
+            model, wired = self._vendor(model_id, cache_key)
+        terms = Terms(
+            role=role,
+            model_id=model_id,
+            priced_as=priced_as,
+            conversation=conversation,
+            wired=wired,
+            scripted=is_scripted(model_id),
+            prices=self._prices,
+        )
+        return MeteredModel(model, terms, asking=asking, purse=self._purse, emit=self._emit)
+
+    def window(self, model_id: str) -> int:
+        """Tell the tokens of a model's context window, or what is assumed where nobody says."""
+        from runner import price  # noqa: PLC0415  start-up: the price table
+
+        if is_scripted(model_id):
+            priced_as = self._player(model_id).script.priced_as
+            return (priced_as and price.window(priced_as)) or WINDOW
+        if split(model_id)[0] in self._providers:
+            return DECLARED_WINDOW
+        return price.window(model_id) or WINDOW
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def _vendor(self, model_id: str, cache_key: str) -> tuple[Model, bool]:
+        from runner.models import transport, vendors  # noqa: PLC0415  start-up: vendors' clients
+
+        limits = self._limits or transport.RequestLimits()
+        if self._client is None:
+            self._client = transport.shared_client(limits)
+        wiring = vendors.Wiring(self._client, limits, self._environ, self._providers)
+        opened = vendors.open_vendor(model_id, wiring, cache_key=cache_key)
+        return opened.model, opened.wired
+
+    def _scripted(
+        self, player: Player, role: str, conversation: str, asking: Callable[[], Asking]
+    ) -> Model:
+        from runner.models.scripted import ScriptedModel, Speaker  # noqa: PLC0415  start-up
+
+        def speaker() -> Speaker:
+            now = asking()
+            return Speaker(role, now.step, now.attempt, conversation)
+
+        return ScriptedModel(player, speaker)
+
+    def _player(self, model_id: str) -> Player:
+        """Uses of a rule are counted over all conversations with one file."""
+        from runner.models.scripted import Player  # noqa: PLC0415  start-up: model library
+        from runner.models.scriptfile import load_script  # noqa: PLC0415  start-up
+
+        path = self._root / model_id.removeprefix(f"{SCRIPT}:")
+        if path not in self._players:
+            self._players[path] = Player(load_script(path))
+        return self._players[path]
+
+
+def error_ending(error: BaseException) -> Ending | None:
+    """Tell how a model's work ended from the type of the error that ended it.
+
+    Never looks at its text. `None` is for cancellation and for defects of this program: raise those
+    again. An exception group counts when all that it holds counts.
+    """
+    from runner.models.failures import ending_of  # noqa: PLC0415  start-up: model library
+
+    return ending_of(error)

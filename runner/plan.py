@@ -1,0 +1,284 @@
+"""What a workflow asks for: frozen nouns, made by the loader, read by everybody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from decimal import Decimal
+    from pathlib import Path
+
+When = Literal["success", "failure", "always"]
+ValueType = Literal["string", "number", "boolean", "json"]
+"""Type of an input or output; `json` is any JSON value and cannot be used in an expression."""
+
+MAIN = "main"
+"""The role of the main agent's model, and the name of the main agent in `agent:`."""
+CHEAP = "cheap"
+"""The role of the subagents' model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a file; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Ceilings of a run. `None` is no ceiling of that sort."""
+
+    usd: Decimal | None
+    tokens: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A value the caller gives. Without `default` it is required."""
+
+    name: str
+    type: ValueType
+    default: str | float | bool | None
+    required: bool
+    description: str
+    untrusted: bool
+    """Fenced as data when a model reads it; other inputs are instructions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Runs of the command itself on the same tree, before anything else is tried."""
+
+    attempts: int = 0
+    delay: float = 0.0
+    """Seconds between two tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """How a failing command is mended by subagents."""
+
+    agent: str
+    model: str | None = None
+    """A model role; `None` is the agent's own."""
+    attempts: int = 2
+    turns: int | None = None
+    seconds: float | None = None
+    usd: Decimal | None = None
+    write: tuple[str, ...] | None = None
+    """Globs a mend may write; `None` is all that is not ignored."""
+    protect: tuple[str, ...] = ()
+    tools: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Escalate:
+    """How many packets of a step may go to the main agent."""
+
+    max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A step that is a command."""
+
+    command: str
+    autofix: str | None = None
+    fix: Fix | None = None
+    escalate: Escalate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A step that asks an agent; `check` or `accept` judges it."""
+
+    text: str
+    agent: str = MAIN
+    check: str | None = None
+    accept: str | None = None
+    output: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
+    write: tuple[str, ...] | None = None
+    protect: tuple[str, ...] = ()
+    fix: Fix | None = None
+    escalate: Escalate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A step that commits exactly the tree that passed."""
+
+    message: str = "auto"
+    """`auto` is a plain message by rule, or `agent`'s from the staged diff where one is named."""
+    agent: str | None = None
+    files: Literal["run", "all", "staged"] | tuple[str, ...] = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A step that pushes this run's commit, never by force."""
+
+    remote: str = "origin"
+    branch: str | None = None
+    """Destination branch; `None` is `runner/<workflow>-<run id>`."""
+    auth: str = "auto"
+    """`auto`, `ssh`, `helper` or `secret:NAME`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """A step that runs another workflow's steps as its own."""
+
+    workflow: Workflow
+    inputs: Mapping[str, str | float | bool]
+
+
+StepKind = Run | Prompt | Commit | Push | Uses
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`if`: a boolean expression; false skips the step, or with `else: stop` ends the run."""
+
+    source: str
+    else_stop: bool
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of the graph."""
+
+    id: str
+    kind: StepKind
+    where: Location
+    needs: tuple[str, ...] = ()
+    condition: Condition | None = None
+    when: When = "success"
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Declared variables; values may hold `${{ path }}`."""
+    inherit: tuple[str, ...] = ()
+    """Names of variables taken over from the runner's own environment."""
+    secrets: tuple[str, ...] = ()
+    dir: str = "."
+    shell: tuple[str, ...] = ("bash", "-eo", "pipefail", "-c")
+    timeout: float | None = None
+    """Seconds for each command of the step; `None` is the run's remaining time."""
+    retry: Retry = Retry()
+    sources: tuple[str, ...] | None = None
+    """Globs that make an earlier pass stale; `None` is the whole tree."""
+    network: bool = False
+    allow_failure: bool = False
+    outputs: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A validated workflow file."""
+
+    name: str
+    file: Path | None
+    """Where it was read from; `None` for one made from text."""
+    steps: tuple[Step, ...]
+    models: Mapping[str, str]
+    """Role to model id, as the file asks; the user's choice comes before it."""
+    budget: Budget
+    inputs: Mapping[str, Input]
+    secrets: tuple[str, ...]
+    protect: tuple[str, ...]
+    """Globs that no mend of any step may write."""
+    overrides: tuple[str, ...]
+    """Built-in agents that the repository may replace by its own."""
+    sha256: str
+    """Of the file's bytes."""
+    budget_given: bool = True
+    """False when the shipped default of 1.00 USD and 30 minutes applies."""
+    default_fix: Fix | None = None
+    """`defaults.fix`, for hooks and for `--fix STEP`; `None` when the file has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSpec:
+    """An agent's definition: front matter and instructions."""
+
+    name: str
+    description: str
+    instructions: str
+    model: str = CHEAP
+    tools: tuple[str, ...] = ("read_file", "edit_file", "grep", "check")
+    turns: int = 12
+    output: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
+    source: str = "built-in"
+    """`built-in`, or the file it was read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """An OpenAI-compatible server that the user declared; `NAME:model` asks it."""
+
+    name: str
+    base_url: str
+    key_env: str | None = None
+    """Variable that holds its key; `None` is a server without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the user allows a workflow; a workflow itself can only ask."""
+
+    secrets: tuple[str, ...] = ()
+    network: bool = False
+    """Commands of agents may reach the network (where a sandbox could keep them from it)."""
+    shell: bool = False
+    """Agents may have a free shell although no sandbox holds."""
+    trust_checkout_auth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """The user's own configuration file; never read from a repository."""
+
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
+    grants: Grants = Grants()
+    ceilings: Budget = Budget(usd=None, tokens=None, seconds=None)
+    keep_runs: int = 50
+    protected_branches: tuple[str, ...] = ()
+    """Globs of branches that no run commits or pushes to."""
+    filters: tuple[str, ...] = ()
+    """Names of git filters that may be run by name: `lfs` ..."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the caller of one run chose, by command line or Python."""
+
+    steps: tuple[str, ...] = ()
+    """Run only these steps and what they need; empty is all."""
+    inputs: Mapping[str, str | float | bool] = field(
+        default_factory=dict[str, "str | float | bool"]
+    )
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+    providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
+    budget_usd: Decimal | None = None
+    secrets: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
+    """Steps that get the default fix for this run."""
+    no_models: bool = False
+    no_push: bool = False
+    no_hooks: bool = False
+    jobs: int | None = None
+    fail_fast: bool = False
+    allow_shell: bool = False
+    allow_network: bool = False
+    allow_uncommitted: bool = False
+    trust_checkout_auth: bool = False
+    state_dir: Path | None = None

@@ -1,0 +1,204 @@
+"""Decides what an attempt came to and who tries next. Pure; the engine knows none of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from runner.fingerprints import progress
+from runner.outcome import (
+    Attempt,
+    Cannot,
+    Done,
+    Ending,
+    Exhausted,
+    Failure,
+    Misconfigured,
+    OverBudget,
+    Refused,
+    Rung,
+    Unavailable,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runner.plan import Escalate, Fix
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known after a model attempt, none of it from the model but `ending`."""
+
+    ending: Ending
+    changed: bool
+    """Whether anything in the tree differs from before the attempt."""
+    before: Failure
+    after: Failure | None
+    """The command's failure after the attempt; `None` when it passed, or was not run."""
+    passed: bool
+    violations: tuple[str, ...] = ()
+    tampering: tuple[str, ...] = ()
+    soft_before: bool = False
+    """Whether an earlier attempt was let through as merely different."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason in one line."""
+
+    verdict: Verdict
+    reason: str
+    different: bool = False
+    """Soft only because the failure is another one, which is granted once."""
+
+
+def judge(evidence: Evidence) -> Judgement:
+    """Give a model attempt its verdict; the agent's own word never makes it pass."""
+    foul = _foul(evidence)
+    if foul:
+        return Judgement(Verdict.HARD, foul)
+    if evidence.passed:
+        if evidence.changed:
+            return Judgement(Verdict.PASSED, "the command passes")
+        return Judgement(Verdict.FLAKY, "the command passes although nothing was changed")
+    return _by_ending(evidence)
+
+
+def _by_ending(evidence: Evidence) -> Judgement:
+    """Judge an attempt that did not make the command pass."""
+    match evidence.ending:
+        case Unavailable(detail):
+            return Judgement(Verdict.INFRA, f"provider unavailable: {detail}")
+        case Misconfigured(why, detail):
+            return Judgement(Verdict.INFRA, f"{why.replace('_', ' ')}: {detail}")
+        case OverBudget(detail=detail):
+            return Judgement(Verdict.CANCELLED, f"budget: {detail}")
+        case Cannot(reason):
+            return Judgement(Verdict.HARD, f"the agent gave up: {reason}")
+        case Exhausted(limit, detail):
+            return Judgement(Verdict.HARD, f"{limit} used up{': ' + detail if detail else ''}")
+        case Refused(why, detail):
+            what = why.replace("_", " ")
+            return Judgement(Verdict.HARD, f"request {what}{': ' + detail if detail else ''}")
+        case Done():
+            return _judge_progress(evidence)
+        case _:
+            assert_never(evidence.ending)
+
+
+def _foul(evidence: Evidence) -> str:
+    """Say what was done that no passing command makes good."""
+    if evidence.tampering:
+        return "tampered with its judge: " + "; ".join(evidence.tampering[:3])
+    if evidence.violations:
+        return "left its scope: " + "; ".join(evidence.violations[:3])
+    return ""
+
+
+def _judge_progress(evidence: Evidence) -> Judgement:
+    if not evidence.changed:
+        return Judgement(Verdict.HARD, "nothing changed on disk")
+    if evidence.after is None:
+        return Judgement(Verdict.HARD, "the command was not run")
+    match progress(evidence.before.fingerprint, evidence.after.fingerprint):
+        case "progress":
+            return Judgement(Verdict.SOFT, "progress: fewer failures, or a later phase")
+        case "same":
+            return Judgement(Verdict.HARD, "no progress: the same failure")
+        case "worse":
+            return Judgement(Verdict.HARD, "no progress: it broke more")
+        case "changed":
+            if evidence.soft_before:
+                return Judgement(Verdict.HARD, "no progress: another failure again")
+            return Judgement(Verdict.SOFT, "another failure than before", different=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything that the choice of the next rung may look at."""
+
+    step: str
+    failure: Failure
+    fix: Fix | None
+    escalate: Escalate | None
+    subagent: bool
+    """Whether a model answers for the subagent's role."""
+    main: bool
+    attempts: tuple[Attempt, ...]
+    """The model attempts so far."""
+    out_of_scope: bool
+    """Whether every file that the failure names lies out of scope."""
+    unmended: str = ""
+    """Why no model may be asked here although the step has a fix; empty when one may."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskSubagent:
+    """Give a fresh subagent a brief."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskMain:
+    """Append a packet to the main conversation."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Undo the attempts and let the step fail."""
+
+    reason: str
+
+
+Move = AskSubagent | AskMain | GiveUp
+
+if TYPE_CHECKING:
+    Policy = Callable[[Situation], Move]
+
+
+def ladder(now: Situation) -> Move:
+    """Choose the lowest rung that is not spent: subagent first, main on a hard failure only."""
+    if now.fix is None and now.escalate is None:
+        return GiveUp("no model was asked: this step has no fix")
+    if now.unmended:
+        return GiveUp(now.unmended)
+    subagents = [a for a in now.attempts if a.rung is Rung.SUBAGENT]
+    packets = [a for a in now.attempts if a.rung is Rung.MAIN]
+    if not packets:
+        cheap = _subagent(now, subagents)
+        if isinstance(cheap, AskSubagent):
+            return cheap
+        return _main(now, packets, cheap)
+    return _main(now, packets, packets[-1].reason)
+
+
+def _subagent(now: Situation, tried: list[Attempt]) -> AskSubagent | str:
+    """Return the move, or why this rung is left."""
+    if now.fix is None:
+        return "this step has no fix"
+    if not now.subagent:
+        return "no model for the subagent"
+    if now.out_of_scope:
+        return "every file that the failure names is out of scope"
+    if not tried:
+        return AskSubagent("the command failed")
+    if tried[-1].verdict is not Verdict.SOFT:
+        return tried[-1].reason
+    if len(tried) >= now.fix.attempts:
+        return f"{len(tried)} attempts used up"
+    return AskSubagent(tried[-1].reason)
+
+
+def _main(now: Situation, packets: list[Attempt], reason: str) -> AskMain | GiveUp:
+    if now.escalate is None or now.escalate.max == 0:
+        return GiveUp(f"{reason}; escalation is off for this step")
+    if not now.main:
+        return GiveUp(reason)
+    if len(packets) >= now.escalate.max:
+        return GiveUp(f"{reason}; {len(packets)} packets used up")
+    return AskMain(reason)

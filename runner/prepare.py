@@ -1,0 +1,244 @@
+"""Reads and checks everything that a run needs; nothing has run when it returns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from runner import loader
+from runner.errors import NotGranted, UsageError
+from runner.events import StepPlan
+from runner.models.choice import choose, is_scripted
+from runner.plan import Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
+from runner.workspace.state import repo_state, state_root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from runner.models.choice import Choice
+    from runner.plan import AgentSpec, Grants, Step, UserConfig
+
+T = TypeVar("T", int, float, Decimal)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A run that may start: all was read, checked and granted, and nothing has run."""
+
+    workflow: Workflow
+    steps: tuple[Step, ...]
+    root: Path
+    options: Options
+    config: UserConfig
+    agents: Mapping[str, AgentSpec]
+    choices: Mapping[str, Choice]
+    inputs: Mapping[str, str | float | bool]
+    secrets: Mapping[str, str] = field(repr=False)
+    budget: Budget
+    grants: Grants
+    environ: Mapping[str, str] = field(repr=False)
+    state: Path
+    """State directory of the work tree."""
+
+    @property
+    def hashes(self) -> bool:
+        """Whether trees are hashed: only where something is committed, pushed, mended or asked."""
+        return any(_needs_tree(step, self.options) for step in self.steps)
+
+    @property
+    def ships(self) -> bool:
+        """Whether something is committed or pushed."""
+        return any(isinstance(kind, Commit | Push) for kind in _kinds(self.steps))
+
+    @property
+    def scripted(self) -> bool:
+        """Whether a scripted model stands in for a real one."""
+        return any(is_scripted(choice.id) for choice in self.choices.values())
+
+
+def prepare(
+    target: str | Path | Workflow | None,
+    *,
+    options: Options,
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Read and check everything that a run needs; run nothing.
+
+    Raises:
+        UsageError: A bad workflow, input, option or configuration, or a missing grant.
+    """
+    environ = dict(os.environ if environ is None else environ)
+    root = work_tree(cwd)
+    workflow = find_and_load(target, root, cwd)
+    config = loader.load_config()
+    steps = selected(workflow, options.steps)
+    _check_named(workflow, options.fix, "--fix")
+    grants = replace(
+        config.grants,
+        secrets=(*config.grants.secrets, *options.secrets),
+        network=config.grants.network or options.allow_network,
+        shell=config.grants.shell or options.allow_shell,
+    )
+    agents = loader.load_agents(root, workflow)
+    return Prepared(
+        workflow=workflow,
+        steps=steps,
+        root=root,
+        options=options,
+        config=config,
+        agents=agents,
+        choices=choose(workflow.models, options.models, environ, config, options.providers),
+        inputs=loader.resolve_inputs(workflow, options.inputs, cwd),
+        secrets=_granted(steps, options, grants, environ),
+        budget=_budget(workflow.budget, options, config.ceilings),
+        grants=grants,
+        environ=environ,
+        state=repo_state(root, state_root(options.state_dir or _state_option(environ))),
+    )
+
+
+def work_tree(cwd: Path) -> Path:
+    """Return the git work tree around a directory; the directory itself where there is none."""
+    for place in (cwd, *cwd.parents):
+        if (place / ".git").exists():
+            return place
+    return cwd
+
+
+def selected(workflow: Workflow, wanted: Sequence[str]) -> tuple[Step, ...]:
+    """Return the steps to run: all, or the wanted ones and what they need.
+
+    Raises:
+        UsageError: A step is not in the workflow.
+    """
+    if not wanted:
+        return workflow.steps
+    _check_named(workflow, wanted, "STEP")
+    by_id = {step.id: step for step in workflow.steps}
+    keep: set[str] = set()
+    todo = list(wanted)
+    while todo:
+        step = todo.pop()
+        if step not in keep:
+            keep.add(step)
+            todo.extend(by_id[step].needs)
+    return tuple(step for step in workflow.steps if step.id in keep)
+
+
+def plan_of(step: Step) -> StepPlan:
+    """Return a step as listeners see it before the run."""
+    match step.kind:
+        case Run(command):
+            kind, title = "run", command
+        case Prompt(text):
+            kind, title = "prompt", text
+        case Commit(files=files):
+            kind, title = "commit", f"commit {files if isinstance(files, str) else ' '.join(files)}"
+        case Push(remote, branch):
+            kind, title = "push", f"push to {remote}{f'/{branch}' if branch else ''}"
+        case Uses(workflow):
+            kind, title = "uses", f"workflow {workflow.name}"
+    return StepPlan(step.id, kind, title.strip().partition("\n")[0], step.needs)
+
+
+def find_and_load(target: str | Path | Workflow | None, root: Path, cwd: Path) -> Workflow:
+    """Return the workflow that a target names; a file beats a name."""
+    if isinstance(target, Workflow):
+        return target
+    if isinstance(target, Path):
+        target = str(target)
+    if target is not None and (cwd / target).is_file():
+        return loader.load_workflow(cwd / target, root=root)
+    return loader.load_workflow(loader.find_workflow(target, root), root=root)
+
+
+def _check_named(workflow: Workflow, names: Iterable[str], what: str) -> None:
+    known = [step.id for step in workflow.steps]
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{what} {name!r}: workflow {workflow.name!r} has no such step",
+                hint=f"Its steps are: {', '.join(known)}.",
+            )
+
+
+def _granted(
+    steps: Iterable[Step], options: Options, grants: Grants, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the granted secrets that these steps ask for.
+
+    Raises:
+        NotGranted: A secret or the network is asked for and not granted.
+        UsageError: A granted secret is not in the environment.
+    """
+    secrets: dict[str, str] = {}
+    for step in _all(steps):
+        if isinstance(step.kind, Push) and options.no_push:
+            continue
+        if step.network and not grants.network:
+            raise NotGranted(
+                f"step {step.id!r} asks for network access, which is not granted",
+                hint="Grant it with --allow-network.",
+            )
+        for name in step.secrets:
+            if name not in grants.secrets:
+                raise NotGranted(
+                    f"step {step.id!r} asks for the secret {name!r}, which is not granted",
+                    hint=f"Grant it with --secret {name}; its value is the variable's.",
+                )
+            if not environ.get(name):
+                raise UsageError(
+                    f"the granted secret {name!r} is not set",
+                    hint=f"Set {name} in the environment.",
+                )
+            secrets[name] = environ[name]
+    return secrets
+
+
+def _budget(asked: Budget, options: Options, ceilings: Budget) -> Budget:
+    """Return the budget: the command line's before the file's, below the user's ceilings."""
+    usd = options.budget_usd if options.budget_usd is not None else asked.usd
+    return Budget(
+        usd=_least(usd, ceilings.usd),
+        tokens=_least(asked.tokens, ceilings.tokens),
+        seconds=_least(asked.seconds, ceilings.seconds),
+    )
+
+
+def _least(one: T | None, other: T | None) -> T | None:
+    both = [value for value in (one, other) if value is not None]
+    return min(both, default=None)
+
+
+def _state_option(environ: Mapping[str, str]) -> Path | None:
+    given = environ.get("SUBRUNNER_STATE_DIR")
+    return Path(given) if given else None
+
+
+def _needs_tree(step: Step, options: Options) -> bool:
+    models = not options.no_models
+    match step.kind:
+        case Run(fix=fix, escalate=escalate):
+            mends = fix is not None or escalate is not None or step.id in options.fix
+            return mends and models
+        case Prompt():
+            return models
+        case Commit() | Push():
+            return True
+        case Uses(workflow):
+            return any(_needs_tree(inner, options) for inner in workflow.steps)
+
+
+def _all(steps: Iterable[Step]) -> Iterable[Step]:
+    for step in steps:
+        yield step
+        if isinstance(step.kind, Uses):
+            yield from _all(step.kind.workflow.steps)
+
+
+def _kinds(steps: Iterable[Step]) -> Iterable[object]:
+    return (step.kind for step in _all(steps))

@@ -1,0 +1,221 @@
+"""What a run came to: the report's frozen nouns, and the decision on its exit code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from runner.errors import RunFailed
+from runner.outcome import Attempt, Rung, StepOutcome, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+RunStatus = Literal["succeeded", "failed", "cancelled", "running", "killed"]
+"""`running` and `killed` only where no last event was seen: of a live run, and of a dead one."""
+
+StepStatus = Literal[
+    "succeeded", "failed", "skipped", "blocked", "cancelled", "pending", "running", "interrupted"
+]
+"""A step's status; `pending`, `running` and `interrupted` only in a run that has not ended."""
+
+_PRECEDENCE = (6, 3, 5, 4, 1)
+"""DESIGN section 3: of several exit codes, the first in this order; after a signal's, before 7."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """What one model role used. A cost of `None` is unknown, which is not zero."""
+
+    id: str
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal | None = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class RungReport:
+    """What one rung did in all."""
+
+    rung: Rung
+    steps: int = 0
+    """Steps that this rung settled."""
+    attempts: int = 0
+    seconds: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: Decimal | None = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step: what was planned and what came of it."""
+
+    id: str
+    kind: str
+    title: str
+    """Its command, the first line of its prompt, or what it does."""
+    status: StepStatus
+    rung: Rung | None = None
+    reason: str = ""
+    verified: bool = False
+    seconds: float = 0.0
+    cost_usd: Decimal | None = Decimal(0)
+    outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    log: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    tail: str = ""
+    """The failing output, cleaned and capped; empty on success."""
+    hint: str = ""
+    """What to do next, as the engine says it."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly by itself; a blocked or cancelled step did not."""
+        return self.status == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class GitReport:
+    """Where the repository stood before and after. Empty: not known, or no repository."""
+
+    before: str = ""
+    after: str = ""
+    branch: str = ""
+    remote_ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixReport:
+    """Whether each request of the main conversation extended the one before."""
+
+    requests: int = 0
+    conversations: int = 0
+    breaks: tuple[str, ...] = ()
+    """One line for each request that did not: its step and where it first differs."""
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether there was no break."""
+        return not self.breaks
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the same work would have cost otherwise, in USD; `None` until it is estimated."""
+
+    inline_usd: Decimal | None = None
+    """In the main conversation, by the main model."""
+    switch_usd: Decimal | None = None
+    """By switching the main conversation to the cheap model and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run, summed up.
+
+    `to_json` gives its published form; the fields beyond that are for people's eyes.
+    """
+
+    run_id: str
+    workflow: str
+    status: RunStatus
+    exit_code: int | None
+    """`None` while the run has not ended."""
+    seconds: float
+    cost_usd: Decimal | None
+    """`None` when the price of any response is unknown; `known_cost_usd` is the rest."""
+    scripted: bool
+    """Whether a scripted model stood in for any model."""
+    git: GitReport
+    sandbox: str
+    state_dir: str
+    models: Mapping[str, ModelReport]
+    prefix: PrefixReport
+    steps: tuple[StepReport, ...]
+    baseline: Baseline = Baseline()
+    rungs: tuple[RungReport, ...] = ()
+    known_cost_usd: Decimal = Decimal(0)
+    scripted_usd: Decimal = Decimal(0)
+    """Part of it that nobody paid, for a scripted model answered."""
+    file: str = ""
+    root: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    budget_usd: Decimal | None = None
+    budget_seconds: float | None = None
+    budget_given: bool = True
+    notices: tuple[str, ...] = ()
+    uncommitted: tuple[str, ...] = ()
+    """Paths that the run changed and that no commit of it took up."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run ended with exit code 0."""
+        return self.exit_code == 0
+
+    def raise_for_status(self) -> Report:
+        """Return this report, so that calls can be chained.
+
+        Raises:
+            RunFailed: The run did not end with exit code 0.
+        """
+        if self.ok:
+            return self
+        failed = [f"{step.id} ({step.reason or step.status})" for step in self.steps if step.failed]
+        what = f": {', '.join(failed)}" if failed else ""
+        raise RunFailed(
+            f"run {self.run_id} of {self.workflow} {self.status}{what}; {meaning(self.exit_code)}",
+            report=self,
+            exit_code=1 if self.exit_code is None else self.exit_code,
+            hint=f"See: runner show {self.run_id}",
+        )
+
+
+_MEANINGS = {
+    0: "all steps succeeded",
+    1: "a step failed",
+    2: "the workflow, an input or a grant is wrong; nothing ran",
+    3: "the run's budget or time ran out",
+    4: "a protection asked for is not available, or the sandbox denied a command what it needs",
+    5: "a mend left its scope or tampered with its judge, and nothing better was found",
+    6: "a model's provider failed, refused or served another model",
+    7: "every step passed, but only after changes that no commit of this run took up",
+    130: "interrupted",
+    143: "asked to stop",
+}
+
+
+def meaning(code: int | None) -> str:
+    """Say in a few words what an exit code of DESIGN section 3 means; `None` is no end yet."""
+    if code is None:
+        return "the run has not ended"
+    return _MEANINGS.get(code, f"ended by signal {code - 128}" if code > 128 else "failed")
+
+
+def exit_code(
+    outcomes: Iterable[StepOutcome],
+    *,
+    interrupted: int | None = None,
+    run_codes: Iterable[int] = (),
+    uncommitted: Collection[str] = (),
+    allow_uncommitted: bool = False,
+) -> int:
+    """Decide the run's exit code: the first that applies of 130/143, 6, 3, 5, 4, 1, 7, else 0.
+
+    Args:
+        outcomes: What the steps came to; each one's `exit_code` is what it asks for.
+        interrupted: Number of the signal that ended the run (2 gives 130, 15 gives 143).
+        run_codes: Codes asked for by the run itself (its money or time ran out: 3).
+        uncommitted: Paths changed by mends or autofixes that no commit took up.
+        allow_uncommitted: Whether that is all right.
+    """
+    if interrupted is not None:
+        return 128 + interrupted
+    asked = {outcome.exit_code for outcome in outcomes} | set(run_codes)
+    for code in _PRECEDENCE:
+        if code in asked:
+            return code
+    if asked - {0}:
+        # Never green over a code that nobody foresaw.
+        return 1
+    return 7 if uncommitted and not allow_uncommitted else 0

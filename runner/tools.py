@@ -1,0 +1,57 @@
+"""What an agent's tools may do: the permit of one attempt, and the names of the tools there are.
+
+Light on purpose: the engine makes permits without loading a model library. The tools themselves
+are in `toolset`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from decimal import Decimal
+    from pathlib import Path
+
+TOOL_NAMES = ("read_file", "edit_file", "write_file", "list", "grep", "check", "shell")
+"""Every tool that an agent's front matter can name, in the order of the wire."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """What the tools of one attempt may do, asked at each call.
+
+    The main agent's definitions on the wire never depend on it: a tool that is not permitted
+    refuses when it is called.
+    """
+
+    root: Path
+    """The tree's root; nothing outside is read or written, whatever links say."""
+    allows: Callable[[str], bool]
+    """Whether a path (relative to `root`, symbolic links resolved) may be written."""
+    why_not: Callable[[str], str]
+    """Why a path may not be written, as a sentence for the model."""
+    check: Callable[[], Awaitable[str]] | None = None
+    """Runs the step's own command and says how it ended; `None` where the step has none."""
+    shell: bool = False
+    """Whether a free shell is granted."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The whole environment of shell commands; nothing is added to it."""
+    turns: int = 12
+    """Model requests, at most."""
+    seconds: float | None = None
+    """Wall-clock seconds, at most."""
+    usd: Decimal | None = None
+    """Money for this attempt, at most; the run's own budget is kept by the models."""
+    tools: tuple[str, ...] = TOOL_NAMES
+    """Tools that may be used; those of the definition that are missing here refuse."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateItem:
+    """One item of a `delegate` call: a declared step, or an agent with its task."""
+
+    step: str = ""
+    agent: str = ""
+    task: str = ""

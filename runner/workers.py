@@ -1,0 +1,92 @@
+"""The model side of a run behind one door; imported when the first model is asked, never before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runner.conversation import MainConversation
+from runner.models import Models
+from runner.money import Purse
+from runner.plan import MAIN
+from runner.subagent import SubagentTask, run_subagent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from decimal import Decimal
+    from pathlib import Path
+
+    from runner.brief import DelegateReport, HandoverFacts
+    from runner.engine.state import MainAsk, SubagentAsk
+    from runner.events import Sink
+    from runner.models.choice import Choice
+    from runner.outcome import Mend
+    from runner.plan import AgentSpec, Provider
+    from runner.tools import DelegateItem
+
+
+class ModelWorkers:
+    """Runs subagents and holds the one main conversation of a run."""
+
+    def __init__(
+        self,
+        *,
+        purse: Purse,
+        emit: Sink,
+        providers: Mapping[str, Provider],
+        environ: Mapping[str, str],
+        choices: Mapping[str, Choice],
+        roster: Sequence[AgentSpec],
+        root: Path,
+        token: str,
+        delegate: Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]],
+        facts: Callable[[], Awaitable[HandoverFacts]],
+    ) -> None:
+        self._purse, self._emit, self._choices = purse, emit, choices
+        self._roster, self._root, self._token = roster, root, token
+        self._delegate, self._facts = delegate, facts
+        self._models = Models(purse=purse, emit=emit, providers=providers, environ=environ)
+        self._main: MainConversation | None = None
+        self._purses: dict[str, Purse] = {}
+
+    async def subagent(self, ask: SubagentAsk) -> Mend:
+        """Run a fresh subagent to its end."""
+        task = SubagentTask(
+            step=ask.step,
+            attempt=ask.attempt,
+            agent=ask.agent,
+            role=ask.role,
+            model_id=self._choices[ask.role].id,
+            brief=ask.brief,
+            permit=ask.permit,
+            token=self._token,
+            outputs=ask.outputs,
+            purse=self._purse_of(ask.step, ask.permit.usd),
+        )
+        return await run_subagent(task, models=self._models, emit=self._emit)
+
+    async def main(self, ask: MainAsk) -> Mend:
+        """Append a message to the main conversation and let the main agent work."""
+        if self._main is None:
+            self._main = MainConversation(
+                self._models,
+                self._choices[MAIN].id,
+                root=self._root,
+                roster=self._roster,
+                emit=self._emit,
+                facts=self._facts,
+                token=self._token,
+                delegate=self._delegate,
+            )
+        return await self._main.turn(
+            ask.text, step=ask.step, attempt=ask.attempt, permit=ask.permit, outputs=ask.outputs
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._models.aclose()
+
+    def _purse_of(self, step: str, usd: Decimal | None) -> Purse | None:
+        """Return the step's own purse, one for all its attempts; `None` is the run's."""
+        if usd is None:
+            return None
+        return self._purses.setdefault(step, Purse(step, usd=usd, parent=self._purse))

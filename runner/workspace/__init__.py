@@ -1,0 +1,1 @@
+"""Acts on the outside of a run: commands and their processes, the work tree and its snapshots."""

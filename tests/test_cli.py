@@ -1,0 +1,288 @@
+"""The command line: help, errors and exit codes, through the real entry point."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from runner.cli import invoke
+from runner.cli.app import COMMANDS, root
+from runner.cli.drive import Output
+from runner.cli.exec import exec_command
+from runner.cli.options import options_from, provider
+from runner.cli.restore import chosen, render_snapshots
+from runner.errors import UsageError
+from runner.events import SnapshotTaken
+from runner.plan import Options, Provider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEAVY = (
+    "pydantic",
+    "pydantic_ai",
+    "opentelemetry",
+    "httpx2",
+    "rich",
+    "jsonschema",
+    "sqlite3",
+    "yaml",
+)
+
+WORKFLOW = """\
+name: ship
+secrets: [TOKEN]
+steps:
+  - id: lint
+    run: echo lint
+    autofix: echo better
+    fix: { agent: lint-fixer, write: ["src/**"] }
+  - id: test
+    run: "true"
+  - id: deploy
+    run: "true"
+    secrets: [TOKEN]
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the `runner` command in an empty directory, with state of its own and without keys."""
+    kept = ("PATH", "HOME", "LANG")
+    environ = {name: os.environ[name] for name in kept if name in os.environ}
+    environ["SUBRUNNER_STATE_DIR"] = str(tmp_path / "state")
+    environ["SUBRUNNER_CONFIG"] = str(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("{}\n")
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def call(*args: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "runner", *args]
+        return subprocess.run(
+            command, cwd=work, env=environ | more, capture_output=True, text=True, check=False
+        )
+
+    return call
+
+
+def test_the_first_help_page_is_short_and_names_every_command() -> None:
+    page = CliRunner().invoke(root, ["--help"], prog_name="runner").output
+    lines = page.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    for name in COMMANDS:
+        assert any(line.startswith(f"  {name} ") for line in lines), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    result = CliRunner().invoke(root, [name, "--help"], prog_name="runner")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: runner {name} ")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from runner.cli import invoke; code = invoke(['--help']); "
+        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["exce"], "Did you mean 'exec'?"),
+        (["workflow.yaml"], "runner exec workflow.yaml"),
+        (["exec", "--budget", "lots"], "'lots' is no amount of US dollars"),
+        (["exec", "--budget=-1"], "'-1' is no amount of US dollars"),
+        (["exec", "--budget", "nan"], "'nan' is no amount of US dollars"),
+        (["exec", "--model", "gpt"], "'gpt' is not of the form ROLE=ID"),
+        (["exec", "-i", "=x"], "'=x' is not of the form NAME=VALUE"),
+        (["exec", "-j", "0"], "0 is not in the range"),
+        (["exec", "--json", "--events", "-"], "both want stdout"),
+        (["exec", "-C", "nowhere"], "'nowhere' does not exist"),
+        (["exec", "--fixx", "test"], "No such option"),
+        (["completion", "tcsh"], "'tcsh' is not one of"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_with_2(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(argv) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_version_and_completion(shell: Callable[..., Any]) -> None:
+    assert shell("--version").stdout.startswith("runner ")
+    assert "SUBRUNNER_COMPLETE=bash_complete" in shell("completion", "bash").stdout
+    completed = shell(SUBRUNNER_COMPLETE="bash_complete", COMP_WORDS="runner ex", COMP_CWORD="1")
+    assert completed.stdout.split(",")[1:] == ["exec\nplain", "explain\n"]
+
+
+MINE = Provider("mine", "http://h", "MINE_API_KEY")
+
+
+def parsed(*argv: str) -> Options:
+    context = exec_command.make_context("exec", list(argv))
+    return options_from(context.params, {"MINE_API_KEY": "x"})
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], Options()),
+        (["file.yaml", "a", "b"], Options(steps=("a", "b"))),
+        (["-i", "a=b=c", "-i", "d="], Options(inputs={"a": "b=c", "d": ""})),
+        (["--model", "main=openai:x"], Options(models={"main": "openai:x"})),
+        (["--budget", "$0.50"], Options(budget_usd=Decimal("0.50"))),
+        (["--fix", "a", "--fix", "b"], Options(fix=("a", "b"))),
+        (["--secret", "T", "-j", "3"], Options(secrets=("T",), jobs=3)),
+        (
+            ["--no-models", "--no-push", "--no-hooks"],
+            Options(no_models=True, no_push=True, no_hooks=True),
+        ),
+        (["--fail-fast", "--allow-shell"], Options(fail_fast=True, allow_shell=True)),
+        (
+            ["--allow-network", "--allow-uncommitted"],
+            Options(allow_network=True, allow_uncommitted=True),
+        ),
+        (["--trust-checkout-auth"], Options(trust_checkout_auth=True)),
+        (["--state-dir", "s"], Options(state_dir=Path("s"))),
+        (
+            ["--provider", "mine=http://h"],
+            Options(providers={"mine": Provider("mine", "http://h", "MINE_API_KEY")}),
+        ),
+    ],
+)
+def test_options_are_what_the_command_line_said(
+    argv: list[str], expected: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUBRUNNER_STATE_DIR", raising=False)
+    assert parsed(*argv) == expected
+
+
+def test_a_server_without_a_key_in_the_environment_has_none() -> None:
+    assert provider("my-own", "http://h", {}).key_env is None
+    assert provider("my-own", "http://h", {"MY_OWN_API_KEY": "x"}).key_env == "MY_OWN_API_KEY"
+
+
+def test_two_things_cannot_both_have_stdout() -> None:
+    assert Output(as_json=True, events="file").checked()
+    with pytest.raises(UsageError):
+        Output(as_json=True, events="-").checked()
+
+
+def test_check_says_what_is_good(shell: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "work/workflow.yaml").write_text(WORKFLOW)
+    done = shell("check")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "workflow 'ship' is good; its steps: lint, test, deploy" in done.stderr
+
+
+def test_check_names_file_line_and_column_of_every_error(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "work/workflow.yaml").write_text("steps:\n  - id: a\n    rum: x\n  - id: a\n")
+    done = shell("check", "workflow.yaml")
+    assert done.returncode == 2
+    assert "workflow.yaml:3:5: " in done.stderr
+    assert "run" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_without_a_workflow_says_how_to_get_one(shell: Callable[..., Any]) -> None:
+    done = shell("check")
+    assert done.returncode == 2
+    assert "runner init" in done.stderr
+
+
+def test_schema_is_json(shell: Callable[..., Any]) -> None:
+    assert json.loads(shell("schema").stdout)["properties"]["steps"]
+
+
+def test_agents_lists_the_built_in_ones_and_prints_one(shell: Callable[..., Any]) -> None:
+    listed = shell("agents").stdout
+    assert {"fixer", "lint-fixer", "test-fixer"} <= {
+        line.split()[0] for line in listed.splitlines()
+    }
+    one = shell("agents", "fixer").stdout
+    assert one.startswith("name:        fixer\n")
+    missing = shell("agents", "nobody")
+    assert missing.returncode == 2
+    assert "There are: " in missing.stderr
+
+
+def test_plan_shows_steps_rungs_models_grants_and_cost_and_runs_nothing(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    workflow = WORKFLOW.replace("echo lint", "touch ran")
+    (tmp_path / "work/workflow.yaml").write_text(workflow)
+    done = shell("plan", ANTHROPIC_API_KEY="x")
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "secret TOKEN: not granted, --secret TOKEN" in done.stdout
+    assert "cheap: anthropic:claude-haiku-5-5 (shipped)" in lines
+    assert "test   after lint" in lines
+    assert "subagent  lint-fixer on cheap, 2 attempts of " in done.stdout
+    assert "may write src/**" in lines
+    assert "at most 1.00 USD (the default budget)" in done.stdout
+    assert not (tmp_path / "work/ran").exists()
+
+
+def test_plan_without_a_key_says_what_to_set(shell: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "work/workflow.yaml").write_text(WORKFLOW)
+    done = shell("plan")
+    assert "set ANTHROPIC_API_KEY or OPENAI_API_KEY" in done.stdout
+    assert "nothing: there is no model to ask" in done.stdout
+
+
+def test_plan_of_some_steps_and_granted_secrets(shell: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "work/workflow.yaml").write_text(WORKFLOW)
+    some = shell("plan", "workflow.yaml", "test").stdout
+    assert "deploy" not in some
+    granted = shell("plan", "--secret", "TOKEN", "--no-models").stdout
+    assert "secret TOKEN: granted" in granted
+    assert "models    none: --no-models" in granted
+
+
+@pytest.mark.parametrize("command", ["runs", "show", "explain", "restore"])
+def test_without_a_run_there_is_nothing_to_look_at(command: str, shell: Callable[..., Any]) -> None:
+    done = shell(command)
+    assert done.returncode == 2
+    assert "no run has been recorded" in done.stderr
+    assert "runner exec" in done.stderr
+
+
+SNAPSHOTS = [
+    SnapshotTaken("", "start", "t0"),
+    SnapshotTaken("lint", "before attempt 1", "t1"),
+    SnapshotTaken("lint", "after attempt 1", "t2"),
+]
+
+
+@pytest.mark.parametrize(("step", "tree"), [(None, "t0"), ("lint", "t1")])
+def test_restore_goes_back_to_before_the_run_or_the_step(step: str | None, tree: str) -> None:
+    assert chosen(SNAPSHOTS, "run", step) == tree
+
+
+def test_restore_says_which_steps_have_snapshots() -> None:
+    with pytest.raises(UsageError, match="Steps with snapshots: lint"):
+        chosen(SNAPSHOTS, "run", "test")
+    with pytest.raises(UsageError, match="took no snapshot"):
+        chosen([], "run", None)
+
+
+def test_snapshots_are_listed_one_a_line() -> None:
+    assert render_snapshots(SNAPSHOTS).splitlines()[1] == "t1  lint  before attempt 1"
