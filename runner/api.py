@@ -10,12 +10,12 @@ import signal
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.engine.delegate import delegate
 from runner.engine.graph import Graph
 from runner.engine.state import Ports, Run, Workers
 from runner.events import CommandOutput, RunFinished, RunStarted, StepFinished
@@ -269,6 +269,7 @@ class Session:
             if self._workers is not None:
                 return self._workers
             await anyio.to_thread.run_sync(_import_workers)
+            from runner.engine.delegate import delegate  # noqa: PLC0415  as the next
             from runner.workers import ModelWorkers  # noqa: PLC0415  the one lazy door to models
 
             prepared = self.prepared
@@ -336,7 +337,7 @@ class Session:
 
 
 def _import_workers() -> None:
-    import runner.workers  # noqa: F401, PLC0415  the one lazy door to models
+    import_module("runner.workers")
 
 
 async def _handover(run: Run) -> HandoverFacts:

@@ -108,7 +108,8 @@ def brief(facts: BriefFacts, *, limit: int = BRIEF_BYTES) -> str:
 def packet(facts: PacketFacts, *, limit: int = PACKET_BYTES) -> str:
     """Write what an escalation appends to the main conversation.
 
-    At most `limit` bytes (5,000 or more). It tells everything that is needed, for the conversation may have been opened by it.
+    At most `limit` bytes (5,000 or more). It tells everything that is needed, for the conversation
+    may have been opened by it.
     """
     reason = (f"escalated because: {facts.reason}",) if facts.reason else ()
     lines = [

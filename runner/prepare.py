@@ -83,7 +83,9 @@ def prepare(
         network=config.grants.network or options.allow_network,
         shell=config.grants.shell or options.allow_shell,
     )
-    agents = loader.load_agents(root, workflow)
+    # Reading the definitions costs more than all else here: only where one can be asked.
+    asks = bool(options.fix) or any(map(_asks, _all(steps)))
+    agents = loader.load_agents(root, workflow) if asks else dict[str, "AgentSpec"]()
     return Prepared(
         workflow=workflow,
         steps=steps,
@@ -238,6 +240,17 @@ def _all(steps: Iterable[Step]) -> Iterable[Step]:
         yield step
         if isinstance(step.kind, Uses):
             yield from _all(step.kind.workflow.steps)
+
+
+def _asks(step: Step) -> bool:
+    """Tell whether an agent may be asked for a step."""
+    match step.kind:
+        case Run(fix=fix, escalate=escalate):
+            return fix is not None or escalate is not None
+        case Prompt():
+            return True
+        case Commit() | Push() | Uses():
+            return True
 
 
 def _kinds(steps: Iterable[Step]) -> Iterable[object]:

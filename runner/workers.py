@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runner.conversation import MainConversation
+from runner.events import ModelResponded
 from runner.models import Models
 from runner.money import Purse
+from runner.outcome import Usage, add_cost
 from runner.plan import MAIN
 from runner.subagent import SubagentTask, run_subagent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from decimal import Decimal
     from pathlib import Path
 
     from runner.brief import DelegateReport, HandoverFacts
     from runner.engine.state import MainAsk, SubagentAsk
-    from runner.events import Sink
+    from runner.events import Event, Sink
     from runner.models.choice import Choice
     from runner.outcome import Mend
     from runner.plan import AgentSpec, Provider
@@ -41,12 +44,13 @@ class ModelWorkers:
         delegate: Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]],
         facts: Callable[[], Awaitable[HandoverFacts]],
     ) -> None:
-        self._purse, self._emit, self._choices = purse, emit, choices
+        self._purse, self._listeners, self._choices = purse, emit, choices
         self._roster, self._root, self._token = roster, root, token
         self._delegate, self._facts = delegate, facts
-        self._models = Models(purse=purse, emit=emit, providers=providers, environ=environ)
+        self._models = Models(purse=purse, emit=self._emit, providers=providers, environ=environ)
         self._main: MainConversation | None = None
         self._purses: dict[str, Purse] = {}
+        self._rows: dict[tuple[str, int], list[ModelResponded]] = {}
 
     async def subagent(self, ask: SubagentAsk) -> Mend:
         """Run a fresh subagent to its end."""
@@ -62,7 +66,8 @@ class ModelWorkers:
             outputs=ask.outputs,
             purse=self._purse_of(ask.step, ask.permit.usd),
         )
-        return await run_subagent(task, models=self._models, emit=self._emit)
+        mend = await run_subagent(task, models=self._models, emit=self._emit)
+        return self._by_ledger(mend, ask.step, ask.attempt)
 
     async def main(self, ask: MainAsk) -> Mend:
         """Append a message to the main conversation and let the main agent work."""
@@ -77,16 +82,34 @@ class ModelWorkers:
                 token=self._token,
                 delegate=self._delegate,
             )
-        return await self._main.turn(
-            ask.text, step=ask.step, attempt=ask.attempt, permit=ask.permit, outputs=ask.outputs
+        mend = await self._main.turn(
+            ask.text,
+            step=ask.step,
+            attempt=ask.attempt,
+            permit=ask.permit,
+            outputs=ask.outputs,
+            purse=self._purse_of(ask.step, None),
         )
+        return self._by_ledger(mend, ask.step, ask.attempt)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._models.aclose()
 
-    def _purse_of(self, step: str, usd: Decimal | None) -> Purse | None:
-        """Return the step's own purse, one for all its attempts; `None` is the run's."""
-        if usd is None:
-            return None
+    def _emit(self, event: Event) -> None:
+        """Pass an event on, keeping the ledger's rows."""
+        if isinstance(event, ModelResponded):
+            self._rows.setdefault((event.step, event.attempt), []).append(event)
+        self._listeners(event)
+
+    def _by_ledger(self, mend: Mend, step: str, attempt: int) -> Mend:
+        """Let the ledger say what an attempt used: it has lost and refused requests too."""
+        usage = Usage()
+        known: Decimal | None = Decimal(0)
+        for row in self._rows.pop((step, attempt), []):
+            usage, known = usage + row.usage, add_cost(known, row.cost_usd)
+        return replace(mend, usage=usage, cost=known)
+
+    def _purse_of(self, step: str, usd: Decimal | None) -> Purse:
+        """Return the step's own purse, one for all its attempts, part of the run's."""
         return self._purses.setdefault(step, Purse(step, usd=usd, parent=self._purse))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runner.git import Files, Repository, Staged, StartState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GIT = shutil.which("git") or "git"
+"""Found before any test bends PATH."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,15 @@ class Repo:
         return found
 
 
+def try_git(*args: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run git as the user would, whatever its exit code."""
+    return subprocess.run([GIT, *args], cwd=cwd, capture_output=True, check=False)
+
+
 def user_git(*args: str, cwd: Path, stdin: str | None = None) -> str:
     """Run git as the user would; the test's own HOME says who that is."""
     done = subprocess.run(
-        ["git", *args],
+        [GIT, *args],
         cwd=cwd,
         env=dict(os.environ),
         input=stdin,

@@ -286,3 +286,49 @@ def test_restore_says_which_steps_have_snapshots() -> None:
 
 def test_snapshots_are_listed_one_a_line() -> None:
     assert render_snapshots(SNAPSHOTS).splitlines()[1] == "t1  lint  before attempt 1"
+
+
+def test_exec_prints_the_report_only_and_exits_with_its_code(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "work/workflow.yaml").write_text("steps:\n  - { id: a, run: 'echo out; exit 3' }\n")
+    done = shell("exec", "--json", "--report", "r/report.json", "--events", "r/events.jsonl")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert (report["exit_code"], report["steps"][0]["status"]) == (1, "failed")
+    assert json.loads((tmp_path / "work/r/report.json").read_text()) == report
+    events = (tmp_path / "work/r/events.jsonl").read_text().splitlines()
+    kinds = [next(iter(json.loads(line).values())) for line in events]
+    assert kinds[0] == "run_started"
+    assert kinds[-1] == "run_finished"
+    assert "runner exec --fix a" in done.stderr
+
+
+def test_events_can_go_to_stdout(shell: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "work/workflow.yaml").write_text("steps:\n  - { id: a, run: 'true' }\n")
+    lines = shell("exec", "--events", "-", "--quiet").stdout.splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert len(lines) > 3
+
+
+def test_a_run_can_be_looked_at_and_its_tree_brought_back_and_forth(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    steps = "steps:\n  - id: a\n    run: grep -q new f.txt || exit 1; echo seen\n"
+    (work / "workflow.yaml").write_text(steps + "    autofix: echo new > f.txt\n    fix: fixer\n")
+    (work / "f.txt").write_text("old\n")
+    assert shell("exec", "--allow-uncommitted").returncode == 0
+    assert "workflow" in shell("runs").stdout
+    assert "succeeded" in shell("show").stdout
+    assert json.loads(shell("show", "last", "--json").stdout)["exit_code"] == 0
+    assert shell("explain", "last", "a").stdout.startswith("a\n")
+    assert shell("log", "last", "a").stdout == "seen\n"
+    assert "start" in shell("restore", "--list").stdout
+    back = shell("restore", "last", "a")
+    assert (back.returncode, (work / "f.txt").read_text()) == (0, "old\n")
+    undo = back.stderr.partition("To undo this: runner ")[2].split()
+    assert shell(*undo).returncode == 0
+    assert (work / "f.txt").read_text() == "new\n"
+    assert "has no step 'b'" in shell("explain", "last", "b").stderr
+    assert "has no step 'b'" in shell("log", "last", "b").stderr

@@ -47,6 +47,26 @@ def shell(script: str, **more: object) -> Command:
     return Command(argv=("bash", "-c", script), **given)  # pyright: ignore[reportArgumentType]
 
 
+def python(script: str) -> str:
+    argv = [sys.executable, "-c", script]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def popen(text: str, *, detached: bool = False) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(text.split(), start_new_session=detached)
+
+
+def seconds_of_true() -> float:
+    """What a process costs however it is run."""
+    started = time.perf_counter()
+    subprocess.run(["true"], env=ENV, cwd="/", capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
 # -- results ---------------------------------------------------------------------------------------
 
 
@@ -123,17 +143,19 @@ import anyio, resource, sys, time
 from pathlib import Path
 from runner.workspace.commands import Command, run_command
 def run(text):
-    command = Command(argv=("sh", "-c", text), cwd=Path("/"), env={ENV!r}, log=Path({str(tmp_path / "log")!r}))
+    log = Path({str(tmp_path / "log")!r})
+    command = Command(argv=("sh", "-c", text), cwd=Path("/"), env={ENV!r}, log=log)
     return anyio.run(run_command, command)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 run("echo warm")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 result = run("head -c 1000000000 /dev/zero; echo; echo END")
-print(result.total_bytes, result.tail.endswith("END\\n"), len(result.head), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, result.seconds)
+print(result.total_bytes, result.tail.endswith("END\\n"), len(result.head))
+print(peak() - before, result.seconds)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    total, ends, head, extra_kb, seconds = done.stdout.split()
+    said = python(script)
+    total, ends, head, extra_kb, seconds = said.split()
     assert (total, ends, head) == ("1000000005", "True", str(64 * 1024))
     assert int(extra_kb) < 20_000
     assert float(seconds) < 30
@@ -195,6 +217,7 @@ async def test_a_time_limit_ends_the_whole_tree(script: str, nap: str) -> None:
         "(trap '' TERM HUP; {nap}) & echo x",
         "({nap} &) ; echo x",
         "set -m; {nap} & echo x",
+        pytest.param("env -i {nap} >/dev/null 2>&1 & sleep 0.05; echo x", marks=linux),
         pytest.param("setsid {nap} & echo x", marks=linux),
         pytest.param("setsid {nap} >/dev/null 2>&1 & sleep 0.05; echo x", marks=linux),
         pytest.param(
@@ -221,6 +244,13 @@ async def test_term_is_heard_before_kill() -> None:
     result = await run_command(shell(script, timeout=0.3, grace=3.0))
     assert (result.head[-4:], result.exit_code, result.timed_out) == ("bye\n", None, True)
     assert result.seconds < 2
+
+
+async def test_a_stopped_command_hears_term() -> None:
+    script = "trap 'echo bye; exit' TERM; kill -STOP $$; sleep 60"
+    result = await run_command(shell(script, timeout=0.3, grace=5.0))
+    assert result.head.endswith("bye\n")
+    assert result.seconds < 3
 
 
 async def test_output_goes_on_being_read_while_a_command_is_ended() -> None:
@@ -279,12 +309,11 @@ async def test_commands_do_not_end_each_others_processes(nap: str) -> None:
 
 @linux
 async def test_children_of_others_are_left_alone(nap: str) -> None:
-    """Processes that somebody else in this program started: asyncio's, subprocess's, detached ones."""
-    words = nap.split()
-    detached = subprocess.Popen(words, start_new_session=True)
-    plain = subprocess.Popen([*words])
+    """Processes that somebody else in this program started, detached or not."""
+    detached = popen(nap, detached=True)
+    plain = popen(nap)
     watched = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.5; exit 7")
-    brief = subprocess.Popen(["true"])
+    brief = popen("true")
     await run_command(shell(f"setsid {nap} & echo x"))
     await run_command(shell("sleep 5", timeout=0.05))
     assert (detached.poll(), plain.poll()) == (None, None)
@@ -302,12 +331,12 @@ async def test_two_hundred_at_once_need_no_more_than_they_should() -> None:
     async def one(number: int) -> None:
         codes.append((await run_command(shell(f"echo {number}; exit {number % 7}"))).exit_code)
 
-    before = len(os.listdir("/dev/fd"))
+    before = open_files()
     async with anyio.create_task_group() as tasks:
         for number in range(200):
             tasks.start_soon(one, number)
     assert sorted(code or 0 for code in codes) == sorted(number % 7 for number in range(200))
-    assert len(os.listdir("/dev/fd")) <= before + 1
+    assert open_files() <= before + 1
 
 
 async def test_commands_run_in_several_threads_at_once(nap: str) -> None:
@@ -330,7 +359,8 @@ async def test_a_runner_inside_a_runner_is_swept(nap: str) -> None:
 import anyio, os
 from pathlib import Path
 from runner.workspace.commands import Command, run_command
-anyio.run(run_command, Command(argv=("bash", "-c", "setsid {nap} & sleep 60"), cwd=Path("/"), env={ENV!r}))
+argv = ("bash", "-c", "setsid {nap} & sleep 60")
+anyio.run(run_command, Command(argv=argv, cwd=Path("/"), env={ENV!r}))
 """
     env = {**ENV, MARK: "outer"}
     command = Command(
@@ -356,16 +386,13 @@ import anyio
 from pathlib import Path
 from runner.workspace.commands import Command, run_command
 from runner.workspace.processes import adopting, end_strays
+argv = ("bash", "-c", "env -i setsid {nap} >/dev/null 2>&1 & sleep 0.1")
 with adopting():
-    anyio.run(run_command, Command(
-        argv=("bash", "-c", "env -i setsid {nap} >/dev/null 2>&1 & sleep 0.1"), cwd=Path("/"), env={ENV!r}
-    ))
+    anyio.run(run_command, Command(argv=argv, cwd=Path("/"), env={ENV!r}))
     print(end_strays())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "1\n"
+    said = python(script)
+    assert said == "1\n"
     assert sleeping(nap) == []
 
 
@@ -391,9 +418,8 @@ async def test_a_no_op_costs_little_beyond_its_process() -> None:
     await run_command(command)
     over: list[float] = []
     for _ in range(60):
-        one = time.perf_counter()
-        subprocess.run(["true"], env=ENV, cwd="/", capture_output=True, check=True)
-        two = time.perf_counter()
+        floor = seconds_of_true()
+        started = time.perf_counter()
         await run_command(command)
-        over.append(time.perf_counter() - two - (two - one))
+        over.append(time.perf_counter() - started - floor)
     assert sorted(over)[len(over) // 4] < 0.003

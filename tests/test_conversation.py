@@ -484,6 +484,23 @@ async def test_without_usage_sizes_are_guessed_from_bytes(tmp_path: Path) -> Non
         assert (mend.ending, mend.conversation) == (Done("went on"), "main-2")
 
 
+async def test_a_scripted_main_agent_works_through_two_turns(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text(
+        "rules:\n"
+        "  - when: { role: main, text: Packet one }\n"
+        "    turns:\n"
+        "      - { call: edit_file, with: { path: a.py, old_text: '1', new_text: '2' } }\n"
+        "      - done: First.\n"
+        "  - cannot: { reason: Second., evidence: none }\n"
+    )
+    async with stage(tmp_path, in_turn(done()), f"script:{tmp_path}/demo.yaml") as made:
+        assert (await made.turn("Packet one.")).ending == Done("First.")
+        assert (await made.turn("Packet two.")).ending == Cannot("Second.", "none")
+        assert [row.prefix for row in made.rows] == ["first", "extends", "extends"]
+        assert all(row.scripted for row in made.rows)
+        assert (tmp_path / "a.py").read_text() == "x = 2\n"
+
+
 async def test_equal_facts_hand_over_in_equal_bytes(tmp_path: Path) -> None:
     bodies: list[bytes] = []
     for _ in range(2):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -169,3 +171,30 @@ def test_scripts_hold_the_edits_that_mend_the_scene(tmp_path: Path) -> None:
 def test_pace_delays_every_answer(tmp_path: Path) -> None:
     rules = script(scene_for(3), tmp_path, "main", 0.5)["rules"]
     assert {turn["delay"] for rule in rules for turn in rule["turns"]} == {0.5}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_demo_ships_with_every_rung_seen(seed: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runner", "demo", str(tmp_path / "demo"), f"--seed={seed}"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["exit_code"] == 0
+    assert report["scripted"]
+    rungs = {step["id"]: step["rung"] for step in report["steps"]}
+    assert (rungs["format"], rungs["lint"], rungs["test"]) == ("command", "subagent", "main")
+    (test,) = [step for step in report["steps"] if step["id"] == "test"]
+    assert ("subagent", "hard") in {(a["rung"], a["verdict"]) for a in test["attempts"]}
+    (repository,) = [path for path in (tmp_path / "demo").iterdir() if (path / ".git").exists()]
+    commit = scratch.git(repository, "rev-parse", "HEAD")
+    assert report["git"]["after"] == commit != report["git"]["before"]
+    assert commit in scratch.git(repository, "ls-remote", "origin", "refs/heads/runner/*")
+    assert "In your own repository:" in done.stderr
+
+
+def test_the_demo_refuses_a_directory_that_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    command = [sys.executable, "-m", "runner", "demo", str(tmp_path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is not an empty directory" in done.stderr

@@ -27,6 +27,14 @@ def env(root: Path) -> dict[str, str | None]:
     return {"GIT_DIR": str(root / ".git"), "GIT_WORK_TREE": str(root)}
 
 
+def configure(root: Path, key: str, value: str) -> None:
+    subprocess.run(["git", "config", key, value], cwd=root, check=True)
+
+
+def processes() -> str:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+
+
 async def test_output_and_input(repo: Path) -> None:
     blob = await git(("hash-object", "-w", "--stdin"), env=env(repo), cwd=repo, stdin=b"hello\n")
     assert blob.strip() == b"ce013625030ba8dba906f756967f9e9ca394464a"
@@ -53,7 +61,7 @@ async def test_config_of_the_repository_runs_nothing(repo: Path) -> None:
     hook.write_text(f"#!/bin/sh\ntouch {sentinel}\n")
     hook.chmod(0o755)
     for key in ("core.fsmonitor", "core.pager", "core.editor", "diff.external", "gpg.program"):
-        subprocess.run(["git", "config", key, f"touch {sentinel}; false"], cwd=repo, check=True)
+        configure(repo, key, f"touch {sentinel}; false")
     (repo / "a").write_text("a\n")
     await git(("update-index", "--add", "a"), env=env(repo), cwd=repo)
     await git(("status", "--porcelain"), env=env(repo), cwd=repo)
@@ -76,10 +84,7 @@ async def test_cancelling_ends_git(repo: Path) -> None:
     with anyio.move_on_after(0.2) as scope:
         await git(("-c", "alias.wait=!sleep 4711", "wait"), env=env(repo), cwd=repo)
     assert scope.cancelled_caught
-    assert (
-        "sleep 4711"
-        not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    )
+    assert "sleep 4711" not in processes()
 
 
 async def test_missing_git_is_a_clear_error(repo: Path) -> None:

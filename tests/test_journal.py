@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import events, outcome
@@ -90,6 +90,7 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("cls", EVENTS, ids=lambda cls: cls.__name__)
 def test_every_event_comes_back_exactly(cls: type[Any]) -> None:
+    @settings(max_examples=40)
     @given(strategy(cls))
     def check(event: Event) -> None:
         back = decode(json.loads(json.dumps(encode(event))))
@@ -224,6 +225,7 @@ with Journal.open(Path({str(state)!r})) as journal:
         journal.append("r1", Notice(str(number)))
         if number == 0:
             print("ready", flush=True)
+        time.sleep(0.001)
     journal.end("r1")
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as writer:
@@ -435,8 +437,9 @@ def test_what_was_appended_before_a_kill_is_there(state: Path) -> None:
 def written(state: Path) -> Path:
     with Journal.open(state) as journal:
         journal.begin("r1", state)
+        journal.append("r1", GitFact("c", "commit", {"sha": "a" * 40}))
         for _ in range(200):
-            journal.append("r1", GitFact("c", "commit", {"sha": "a" * 40}))
+            journal.append("r1", Notice("n" * 200))
         journal.end("r1")
     return state / "journal.sqlite3"
 

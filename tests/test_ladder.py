@@ -122,7 +122,7 @@ rules:
     before = broken.read("test_calc.py")
     report = await broken.run(WORKFLOW, models=models, allow_shell=True)
     assert report.exit_code == 5, report
-    assert report.steps[0].attempts[1].reason.startswith("left its scope")
+    assert report.steps[0].attempts[1].reason.startswith(("left its scope", "tampered"))
     assert broken.read("test_calc.py") == before
     assert clean(broken)
 

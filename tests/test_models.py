@@ -59,7 +59,11 @@ class Bench:
         self.events: list[Event] = []
         self.purse = Purse("run", usd=None if usd is None else Decimal(usd))
         local = Declared("local", environ.get("OPENAI_BASE_URL", "http://127.0.0.1:9/v1"))
-        given = {"limits": QUICK, "prices": PRICES, "providers": {"local": local}} | more
+        given: dict[str, Any] = {
+            "limits": QUICK,
+            "prices": PRICES,
+            "providers": {"local": local},
+        } | more
         self.models = Models(purse=self.purse, emit=self.events.append, environ=environ, **given)
 
     @property
@@ -581,8 +585,9 @@ async def test_a_cancelled_request_counts_at_its_worst_and_has_a_row() -> None:
 @pytest.mark.parametrize("model_id", VENDORS)
 async def test_a_stream_that_is_no_answer_is_a_typed_error(model_id: str, events: bytes) -> None:
     broken = Fault(200, events, {"content-type": "text/event-stream"})
+    limits = RequestLimits(tries=1, try_seconds=0.4, total_seconds=0.4)
     with serving(in_turn(broken)) as provider:
-        bench = Bench(provider.environ())
+        bench = Bench(provider.environ(), limits=limits)
         async with bench.models:
             with pytest.raises(Exception) as caught:  # noqa: PT011  its type is what is tested
                 async with bench.agent(model_id).run_stream("x") as streamed:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.money import OverBudgetError, Purse, Worst
+from runner.money import OverBudgetError, Purse, Reservation, Worst
 
 
 def usd(text: str) -> Decimal:
@@ -153,7 +153,7 @@ REQUESTS = st.lists(
     st.tuples(
         st.integers(0, 3),  # whose purse
         st.integers(1, 60),  # worst case, cents
-        st.floats(0, 1),  # part of it that is used
+        st.integers(0, 1000),  # thousandths of it that are used
         st.integers(0, 4),  # how many turns of the loop it takes
         st.sampled_from(["settle", "lost", "release", "cancel", "absurd"]),
     ),
@@ -162,10 +162,22 @@ REQUESTS = st.lists(
 )
 
 
+def finish(reservation: Reservation, end: Ending, real: Decimal) -> None:
+    match end:
+        case "settle":
+            reservation.settle(real, reservation.worst.tokens)
+        case "release":
+            reservation.release()
+        case "absurd":
+            reservation.settle(Decimal(-1), -5)
+        case "lost" | "cancel":
+            reservation.lost()
+
+
 @settings(max_examples=250, deadline=None)
 @given(REQUESTS, st.integers(0, 200))
 def test_no_schedule_of_concurrent_requests_overspends(
-    requests: list[tuple[int, int, float, int, Ending]], budget: int
+    requests: list[tuple[int, int, int, int, Ending]], budget: int
 ) -> None:
     limit = Decimal(budget) / 100
     run = Purse("run", usd=limit)
@@ -173,33 +185,24 @@ def test_no_schedule_of_concurrent_requests_overspends(
     # The provider's own books: it never bills above the worst case.
     billed = Decimal(0)
 
-    async def one(whose: int, cents: int, part: float, turns: int, end: Ending) -> None:
+    async def one(whose: int, cents: int, part: int, turns: int, end: Ending) -> None:
         nonlocal billed
         worst = Worst(Decimal(cents) / 100, cents)
         try:
             reservation = await purses[whose].reserve(worst)
         except OverBudgetError:
             return
-        real = (Decimal(cents) / 100) * Decimal(part)
+        real = Decimal(cents * part) / 100_000
         if end != "release":
             billed += real
         try:
             with anyio.CancelScope() as scope:
-                if end == "cancel" and turns:
+                if end == "cancel":
                     scope.cancel()
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
-            check()
         finally:
-            match end:
-                case "settle":
-                    reservation.settle(real, cents)
-                case "release":
-                    reservation.release()
-                case "absurd":
-                    reservation.settle(Decimal(-1), -5)
-                case _:
-                    reservation.lost()
+            finish(reservation, end, real)
             check()
 
     def check() -> None:

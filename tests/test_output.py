@@ -102,6 +102,11 @@ async def test_lines_are_told_rarely_and_the_last_one_always() -> None:
     assert len(lines) < 50
 
 
+async def test_a_progress_bar_has_lines_too() -> None:
+    *_, lines = await captured([b"start\r\n10%\r20%\r", b"30%\r"])
+    assert lines == ["20%", "30%"]
+
+
 @given(st.lists(st.binary(max_size=40_000), max_size=8))
 async def test_any_bytes_keep_their_ends(chunks: list[bytes]) -> None:
     data = b"".join(chunks)

@@ -101,7 +101,7 @@ def test_context_windows() -> None:
 
 def test_importing_loads_no_table() -> None:
     code = (
-        "import sys, runner.price, runner.money, runner.prefix, runner.models, runner.models.choice;"
+        "import sys, runner.price, runner.money, runner.prefix, runner.models.choice;"
         "heavy = {'pydantic', 'pydantic_ai', 'genai_prices', 'httpx2', 'tenacity', 'anthropic'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or None)"
     )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-import yaml
 
 from runner import brief
 from runner.events import ModelResponded, ToolCalled
+from runner.loader import load_agents
 from runner.models import Models
 from runner.models.transport import RequestLimits
 from runner.money import Purse
@@ -27,7 +27,6 @@ from runner.outcome import (
     Refused,
     Unavailable,
 )
-from runner.plan import AgentSpec
 from runner.prefix import extends, prefix_of_json
 from runner.subagent import SubagentTask, run_subagent, wire_tools
 from runner.tools import Permit
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from runner.events import Event
+    from runner.plan import AgentSpec
 
 AGENTS = Path(__file__).parent.parent / "agents"
 NAMES = sorted(path.stem for path in AGENTS.glob("*.md"))
@@ -45,10 +45,7 @@ DONE = Answer(calls=(Call("done", {"summary": "mended"}),))
 
 
 def builtin(name: str) -> AgentSpec:
-    _, head, instructions = (AGENTS / f"{name}.md").read_text().split("---\n", 2)
-    facts: dict[str, Any] = yaml.safe_load(head)
-    facts["tools"] = tuple(facts["tools"])
-    return AgentSpec(**facts, instructions=instructions)
+    return load_agents(AGENTS, None)[name]
 
 
 def permit_for(root: Path) -> Permit:

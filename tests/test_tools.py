@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +217,34 @@ async def test_a_write_goes_neither_through_a_hard_link_nor_loses_the_mode(root:
     assert (root / "src" / "hard").read_text() == "two"
     assert stat.S_IMODE((root / "src" / "run.sh").stat().st_mode) == 0o755
     assert sorted(path.name for path in (root / "src").iterdir()) == ["a.py", "hard", "run.sh"]
+
+
+async def test_a_link_swapped_in_after_the_check_is_not_followed(root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "a.py").write_text("SECRET")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            (root / "src").rename(root / "kept")
+            (root / "src").symlink_to(outside)
+            (root / "src").unlink()
+            (root / "kept").rename(root / "src")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    files = AgentFiles(Session(root).permit)
+    read: set[bytes] = set()
+    try:
+        with anyio.move_on_after(1.5):
+            while True:
+                with suppress(OSError):
+                    read.add(await files.read_bytes(files.path("src/a.py")))
+    finally:
+        stop.set()
+        thread.join()
+    assert read == {b"def f():\n    return 1\n"}
 
 
 async def test_what_is_no_regular_file_hangs_nobody(root: Path) -> None:

@@ -21,7 +21,7 @@ from runner.models.transport import (
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 QUICK = RequestLimits(tries=3, try_seconds=0.4, total_seconds=5, first_wait=0.01, longest_wait=0.5)
-BODY = {"model": "m", "messages": []}
+BODY: dict[str, Any] = {"model": "m", "messages": []}
 BUSY = {"retry-after": "0"}
 
 

@@ -193,7 +193,7 @@ def _running_note(step: _Step) -> str:
     if step.rung in (None, Rung.COMMAND):
         return step.last or step.title
     who = " ".join(part for part in (f"#{step.attempt}", step.model) if part)
-    return f"{who}  {step.last}" if step.last else who
+    return f"{who}: {step.last}" if step.last else who
 
 
 def _folded(rows: list[Row], limit: int) -> list[Row]:

@@ -124,7 +124,8 @@ def tried(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> li
         return []
     roles = {role: model.id for role, model in report.models.items()}
     names = [fit(model_name(one.model, roles), max(8, width // 4)) for one in step.attempts]
-    spent = [_spent(one) for one in step.attempts]
+    paid = any(one.cost_usd != 0 for one in step.attempts)
+    spent = [_spent(one, paid=paid) for one in step.attempts]
     reasons = [fit(one.reason, _REASON, glyphs.more) for one in step.attempts]
     name_size, spent_size = max(map(cells, names)), max(map(len, spent))
     verdict_size = max(len(one.verdict) for one in step.attempts)
@@ -146,9 +147,11 @@ def tried(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> li
     return [(Span("  Tried", "bold"),), *lines]
 
 
-def _spent(attempt: Attempt) -> str:
+def _spent(attempt: Attempt, *, paid: bool) -> str:
     cost = "" if attempt.cost_usd == 0 else money(attempt.cost_usd)
-    return f"{duration(attempt.seconds):>6}  {cost:>7}".rstrip()
+    return (
+        f"{duration(attempt.seconds):>6}  {cost:>7}" if paid else f"{duration(attempt.seconds):>6}"
+    )
 
 
 def _wrapped(text: str, *, indent: int, width: int) -> list[Line]:

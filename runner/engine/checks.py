@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from runner.engine import mend
 from runner.engine.commands import Shell
 from runner.engine.jobs import invoker, job_of, judges
 from runner.engine.ladder import Climb
 from runner.engine.lock import Held
+from runner.engine.roles import changed_paths
 from runner.engine.state import Pass
 from runner.errors import GitRefused
 from runner.globs import matches_any
@@ -95,7 +95,7 @@ class Shipping:
         return not rest or isinstance(steps[head].kind, Uses)
 
     async def stale(self, checks: Sequence[Check], now: str) -> list[Check]:
-        """Return the checks whose pass was seen on a tree that differs from *now* where it counts."""
+        """Return the checks whose pass was seen on a tree that differs where it counts."""
         run = self.graph.run
         seen = {check.shown: run.passes.get(check.shown, Pass("")).tree for check in checks}
         old = [check for check in checks if await self._moved(check, seen[check.shown], now)]
@@ -117,7 +117,7 @@ class Shipping:
     async def _uncovered(self, checks: Sequence[Check], seen: str, now: str) -> bool:
         """Tell whether a file changed that no check's `sources` covers: that makes all stale."""
         globs = tuple(glob for check in checks for glob in check.step.sources or ("**",))
-        changed = await mend.changed_paths(self.graph.run, seen, now)
+        changed = await changed_paths(self.graph.run, seen, now)
         return any(not matches_any(globs, path) for path in changed)
 
     async def renew(

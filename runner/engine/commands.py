@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from runner.errors import RunnerError, UsageError
 from runner.events import CommandFinished, CommandOutput, CommandStarted
@@ -146,10 +146,11 @@ def wrong_type(value: object, declared: Mapping[str, ValueType]) -> str:
     """Say what is wrong with outputs against their declaration; empty when nothing is."""
     if not isinstance(value, dict):
         return "not a JSON object"
+    found = cast("dict[str, object]", value)
     for name, kind in declared.items():
-        if name not in value:
+        if name not in found:
             return f"{name!r} is missing"
-        if not is_type(value[name], kind):
+        if not is_type(found[name], kind):
             return f"{name!r} is not a {kind}"
     return ""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from runner.engine import mend
 from runner.engine.checks import ROUNDS, Check, Shipping
 from runner.engine.hooks import hook_job, hook_scope, wanted
+from runner.engine.roles import changed_paths
 from runner.engine.state import SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, GitFact, GitIntent
 from runner.expressions import render
@@ -58,7 +59,7 @@ class Committing(Shipping):
         failed, now = await self.renew(checks)
         if failed is not None:
             return failed
-        paths = await mend.changed_paths(run, run.start_tree, now)
+        paths = await changed_paths(run, run.start_tree, now)
         staged = await repo.prepare(self.kind().files, start=run.ports.start, run_paths=paths)
         if staged is None:
             return self.end(Status.SKIPPED, "nothing to commit")
@@ -91,7 +92,7 @@ class Committing(Shipping):
         job = hook_job(self, "pre-commit", staged=staged)
         failed = await self.climb(job, "the pre-commit hook fails")
         after = await run.snapshot(self.shown, "after hook")
-        touched = await mend.changed_paths(run, now, after)
+        touched = await changed_paths(run, now, after)
         if touched:
             run.mended |= touched
             if failed is None or not any(a.rung is not Rung.COMMAND for a in self.attempts):
@@ -133,7 +134,7 @@ class Committing(Shipping):
 
     async def _message(self, staged: Staged, checks: Sequence[Check]) -> str | StepOutcome:
         """Write the message, let its hooks see it, check it."""
-        text = await self._words(staged)
+        text = await self._words(staged, checks)
         changed = [a for a in self.graph.run.mended if a in staged.paths]
         trailers = {
             "Runner-Run": self.graph.run.ports.run_id,
@@ -154,9 +155,9 @@ class Committing(Shipping):
                     return failed
             return file.read_text("utf-8")
 
-    async def _words(self, staged: Staged) -> str:
+    async def _words(self, staged: Staged, checks: Sequence[Check]) -> str:
         kind = self.kind()
-        rule = by_rule(staged.changes, [self.shown])
+        rule = by_rule(staged.changes, [check.shown for check in checks])
         if kind.message != "auto":
             return render(kind.message, self.names.look_up)
         if kind.agent is None:

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, assert_never
 import anyio
 
 from runner.engine.commands import Shell, read_outputs
-from runner.engine.commit import Committing
 from runner.engine.jobs import job_of
 from runner.engine.ladder import Climb
 from runner.engine.names import GitView, Names
-from runner.engine.prompt import Asked
-from runner.engine.push import Pushing
 from runner.engine.state import shown_id
 from runner.errors import RunnerError
 from runner.events import StepFinished, StepStarted
@@ -126,11 +123,18 @@ class Graph:
             case Run():
                 outcome = await Climb(self.run, job_of(self.run, step, shown, names), lock).go()
                 return self._with_outputs(outcome, Shell(step, shown, names))
+            # Each kind of step brings its own imports: a run of commands alone pays for none.
             case Prompt():
+                from runner.engine.prompt import Asked  # noqa: PLC0415
+
                 return await Asked(self.run, step, shown, names).go(lock)
             case Commit():
+                from runner.engine.commit import Committing  # noqa: PLC0415
+
                 return await Committing(self, step, shown, names).go(lock)
             case Push():
+                from runner.engine.push import Pushing  # noqa: PLC0415
+
                 return await Pushing(self, step, shown, names).go(lock)
             case Uses(workflow, inputs):
                 values = {k: _rendered(v, names) for k, v in inputs.items()}

@@ -80,6 +80,7 @@ def scope_of(run: state.Run, step: Step, command: str, fix: Fix | None) -> Scope
 
 
 INTERPRETERS = re.compile(r"(ba|da|z|k)?sh|python[0-9.]*|node|bun|deno|ruby|perl|php")
+ASSIGNMENT = re.compile(r"\w+=")
 RECIPES = {
     "make": ("Makefile", "makefile", "GNUmakefile"),
     "just": ("justfile", "Justfile", ".justfile"),
@@ -97,7 +98,8 @@ def judging_scripts(command: str, root: Path) -> tuple[str, ...]:
     """Return the files of the tree that make up a command: scripts that it runs, and recipes."""
     found: list[str] = []
     for simple in re.split(r"&&|\|\||[;|\n]", command):
-        words = [word.strip("\"'()") for word in simple.split() if "=" not in word.partition("/")[0]]
+        # What stands before the program sets variables.
+        words = [word.strip("\"'()") for word in simple.split() if not ASSIGNMENT.match(word)]
         if not words:
             continue
         program = words[0].rpartition("/")[2]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import anyio
 
-from runner import fingerprints
-from runner.engine import mend
+from runner.engine.roles import FOULS, changed_paths, is_file, role_of, who
 from runner.engine.state import Pass
 from runner.events import AttemptFinished, AttemptStarted, Decided
 from runner.outcome import (
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from runner.engine.lock import Lock
+    from runner.engine.mend import Tried, Work
     from runner.engine.state import Run
     from runner.events import Purpose
     from runner.outcome import CommandResult
@@ -156,7 +156,7 @@ class Climb:
         before = await self.run.snapshot(self.job.shown, "before autofix")
         await autofix()
         after = await self.run.snapshot(self.job.shown, "after autofix")
-        self.run.mended |= await mend.changed_paths(self.run, before, after)
+        self.run.mended |= await changed_paths(self.run, before, after)
         result, _ = await self._observed(self.job.purpose)
         return result
 
@@ -164,8 +164,11 @@ class Climb:
 
     async def _mends(self, result: CommandResult) -> StepOutcome:
         """Ask models until the command passes or the policy gives up; then undo what they did."""
+        # A run whose commands pass pays for none of this.
+        from runner.engine.mend import Work  # noqa: PLC0415
+
         first = failure = self.read(result)
-        work = mend.Work(self.run, self.job)
+        work = Work(self.run, self.job)
         await work.begin()
         try:
             while True:
@@ -200,7 +203,7 @@ class Climb:
 
     def _choose(self, failure: Failure) -> AskSubagent | AskMain | GiveUp:
         run, job = self.run, self.job
-        role = mend.role_of(run, job.fix)
+        role = role_of(run, job.fix)
         situation = Situation(
             step=job.shown,
             failure=failure,
@@ -231,11 +234,9 @@ class Climb:
         )
         return move
 
-    async def _attempt(
-        self, work: mend.Work, move: AskSubagent | AskMain, failure: Failure
-    ) -> mend.Tried:
+    async def _attempt(self, work: Work, move: AskSubagent | AskMain, failure: Failure) -> Tried:
         rung = Rung.SUBAGENT if isinstance(move, AskSubagent) else Rung.MAIN
-        model, agent = mend.who(self.run, self.job.fix, rung)
+        model, agent = who(self.run, self.job.fix, rung)
         self._start(rung, model, agent)
         number = self.earlier + len(self.attempts) + 1
         tried = await work.attempt(rung, failure, tuple(self.attempts), number, move.reason)
@@ -247,7 +248,10 @@ class Climb:
     def read(self, result: CommandResult) -> Failure:
         """Read a failing command's output."""
         root = self.run.ports.root
-        return fingerprints.read(self.job.command, result, lambda path: mend.is_file(root, path))
+        # Some hundred patterns are compiled here: a run whose commands pass pays for none.
+        from runner import fingerprints  # noqa: PLC0415
+
+        return fingerprints.read(self.job.command, result, lambda path: is_file(root, path))
 
     def _passed(self, result: CommandResult) -> StepOutcome:
         last = self.attempts[-1]
@@ -264,7 +268,7 @@ class Climb:
         )
 
     def _failed(self, result: CommandResult, failure: Failure, reason: str) -> StepOutcome:
-        fouls = [a for a in self.attempts if a.reason.startswith(mend.FOULS)]
+        fouls = [a for a in self.attempts if a.reason.startswith(FOULS)]
         asked = any(a.rung is not Rung.COMMAND for a in self.attempts)
         return StepOutcome(
             id=self.job.shown,
@@ -287,7 +291,7 @@ class Climb:
         if job.fix is None and job.escalate is None:
             plain = job.shown.rpartition("/")[2]
             return f"No model was asked: this step has no fix. Try: runner exec --fix {plain}"
-        roles = [mend.role_of(run, job.fix), *(["main"] if job.escalate else [])]
+        roles = [role_of(run, job.fix), *(["main"] if job.escalate else [])]
         return run.missing(roles) or reason
 
     def _cost(self) -> Decimal | None:

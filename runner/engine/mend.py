@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import brief, fingerprints, tamper
+from runner.engine.roles import agent_of, changed_paths, is_file, role_of, who
 from runner.engine.state import MainAsk, SubagentAsk
 from runner.events import Restored
 from runner.outcome import (
@@ -21,23 +22,17 @@ from runner.outcome import (
     Unavailable,
     Verdict,
 )
-from runner.plan import MAIN
 from runner.policy import Evidence, judge
 from runner.scope import violations
 from runner.text import one_line
 from runner.tools import Permit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from runner.engine.ladder import Job
     from runner.engine.state import Run
     from runner.git import Guard
     from runner.outcome import CommandResult, Mend
-    from runner.plan import AgentSpec, Fix
 
-FOULS = ("left its scope", "tampered with its judge")
-"""How the reason begins when an attempt did what no passing command makes good."""
 MAIN_TURNS = 40
 """Requests of the main agent for one packet, at most."""
 ATTEMPT_SECONDS = 600.0
@@ -308,32 +303,6 @@ class Work:
         return await tree.diff(self.base, after, limit=20_000) if tree else ""
 
 
-async def changed_paths(run: Run, before: str, after: str) -> set[str]:
-    """Return the paths that differ between two snapshots."""
-    if run.ports.tree is None or before == after:
-        return set()
-    return {change.path for change in await run.ports.tree.changes(before, after)}
-
-
-def agent_of(run: Run, fix: Fix) -> AgentSpec:
-    """Return the definition that a fix names; the loader has checked that there is one."""
-    return run.ports.agents[fix.agent]
-
-
-def role_of(run: Run, fix: Fix | None) -> str:
-    """Return the model role of a fix's subagent."""
-    if fix is None:
-        return MAIN
-    return fix.model or agent_of(run, fix).model
-
-
-def who(run: Run, fix: Fix | None, rung: Rung) -> tuple[str, str]:
-    """Return the model id and the agent's name of an attempt."""
-    role = MAIN if rung is Rung.MAIN else role_of(run, fix)
-    name = MAIN if rung is Rung.MAIN or fix is None else fix.agent
-    return run.ports.choices[role].id, name
-
-
 def agent_environment(run: Run) -> dict[str, str]:
     """Return the environment of an agent's shell: no secret, no declared variable."""
     base = run.ports.environ
@@ -373,11 +342,3 @@ def tried_line(attempt: Attempt) -> str:
     """Render an earlier attempt as one line for a brief or packet."""
     files = f"; changed {', '.join(attempt.files[:5])}" if attempt.files else ""
     return one_line(f"{attempt.rung} {attempt.verdict}: {attempt.reason}{files}", 240)
-
-
-def is_file(root: Path, path: str) -> bool:
-    """Tell whether output that names *path* names a file of the tree."""
-    try:
-        return (root / path).is_file()
-    except (OSError, ValueError):
-        return False

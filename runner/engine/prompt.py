@@ -14,6 +14,7 @@ from runner.engine.commands import wrong_type
 from runner.engine.jobs import job_of, scope_of
 from runner.engine.ladder import Climb
 from runner.engine.lock import Held
+from runner.engine.roles import FOULS
 from runner.engine.state import MainAsk, SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, Restored
 from runner.expressions import render
@@ -230,7 +231,7 @@ class Asked:
         attempt = tried.attempt
         if tried.stop:
             self.run.halt(attempt.reason, tried.stop)
-        foul = 5 if attempt.reason.startswith(mend.FOULS) else 1
+        foul = 5 if attempt.reason.startswith(FOULS) else 1
         return self._end(Status.FAILED, attempt.reason, code=tried.stop or foul)
 
     def _end(

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from runner.engine import mend
 from runner.engine.checks import Shipping
 from runner.engine.hooks import hook_job, wanted
 from runner.engine.ladder import Job
+from runner.engine.roles import changed_paths
 from runner.events import GitFact, GitIntent
 from runner.expressions import render
 from runner.git import Conflict, NotFastForward, PushAuth, Pushed, Rebased
@@ -141,7 +141,7 @@ class Pushing(Shipping):
                 failed, hint=f"Nothing was changed. By hand: git pull --rebase ({conflict.detail})"
             )
         after = await run.snapshot(self.shown, "conflict mended")
-        touched = await mend.changed_paths(run, marked, after)
+        touched = await changed_paths(run, marked, after)
         return await repo.resolve(conflict, touched=touched)
 
     def _conflict_job(self, conflict: Conflict) -> Job:

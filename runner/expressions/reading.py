@@ -61,7 +61,7 @@ _TOKEN = re.compile(
     |(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |(?P<number>-?[0-9]+(?:\.[0-9]+)?(?![A-Za-z0-9_.]))
     |(?P<name>{PATH})
-    |(?P<operator>==|!=|<=|>=|<|>|\(|\))""",
+    |(?P<operator>==|!=|<=|>=|<|>|\(|\)|,)""",
     re.VERBOSE | re.DOTALL,
 )
 
@@ -126,9 +126,14 @@ def _tokens(source: str) -> list[_Token]:
 def _bad_sign(source: str, position: int) -> ExpressionError:
     for sign in sorted(_FOREIGN_SIGNS, key=len, reverse=True):
         if source.startswith(sign, position):
-            what = "a text begins here and does not end" if sign in "'\"" else f"unknown `{sign}`"
+            what = (
+                "a text begins here and does not end"
+                if sign in "'\""
+                else f"there is no `{sign}` in an expression"
+            )
             return ExpressionError(what, position + 1, hint=_FOREIGN_SIGNS[sign])
-    return ExpressionError(f"unknown {source[position]!r}", position + 1)
+    message = f"{source[position]!r} does not belong in an expression"
+    return ExpressionError(message, position + 1)
 
 
 def _check_nesting(tokens: list[_Token]) -> None:
@@ -247,10 +252,13 @@ class _Reader:
         return Name(token.text, token.column)
 
     def _call(self, name: _Token) -> Part:
+        if name.text in FOREIGN_WORDS:
+            message = f"there is no function `{name.text}` here"
+            raise ExpressionError(message, name.column, hint=FOREIGN_WORDS[name.text])
         self._take()
         argument = self._take()
         if argument.kind != "text" or not self._at(")"):
-            hint = FOREIGN_WORDS.get(name.text, f'Write `{name.text}("src/**")`.')
+            hint = f'Write `{name.text}("src/**")`.'
             raise ExpressionError(f"`{name.text}` takes one literal text", name.column, hint=hint)
         self._take()
         return Call(name.text, _unescape(argument), name.column)

@@ -57,7 +57,7 @@ def read_pytest(lines: Sequence[str], command: str) -> Reading | None:
         ids = (*ids, "coverage below its threshold")
     if counts == "no tests ran" and not ids:
         said = [stable(line) for line in after if line.startswith("ERROR: ")]
-        ids, stated = (": ".join(["no tests ran", *said]),), 1
+        ids, stated, seen = (": ".join(["no tests ran", *said]),), 1, 1
     if not ids:
         return None
     early = collecting or counts == "no tests ran"

@@ -11,13 +11,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import anyio
-
 from runner.errors import GitRefused
-from runner.git.process import Done, base_environment, run
+from runner.git.process import Done, base_environment, run, together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _TRUE = {"true", "yes", "on", "1", ""}
@@ -66,31 +64,27 @@ async def read_configuration(
     git: str, root: Path, git_dir: Path, common_dir: Path, state: Path
 ) -> Configuration:
     """Read all levels; the repository's own without its includes."""
-    results: dict[str, Settings] = {}
     own = _own_environment(root, git_dir)
-
-    async def read(name: str, args: Sequence[str], env: Mapping[str, str]) -> None:
-        results[name] = _parse(
-            await run(
-                [git, "--no-pager", "config", "--list", "-z", *args], env=env, cwd=state, most=_MOST
-            )
-        )
-
     closed = base_environment(root) | {"GIT_DIR": str(state), "GIT_CEILING_DIRECTORIES": "/"}
-    local = ["--no-includes", "--file", str(common_dir / "config")]
-    worktree = ["--no-includes", "--file", str(git_dir / "config.worktree")]
-    async with anyio.create_task_group() as group:
-        group.start_soon(read, "system", ["--system", "--includes"], own)
-        group.start_soon(read, "global", ["--global", "--includes"], own)
-        if is_plain(common_dir / "config"):
-            group.start_soon(read, "local", local, closed)
-        if is_plain(git_dir / "config.worktree"):
-            group.start_soon(read, "worktree", worktree, closed)
-    empty = Settings({})
-    user = _joined(results.get("system", empty), results.get("global", empty))
-    repository = results.get("local", empty)
+
+    async def read(env: Mapping[str, str], *args: str) -> Settings:
+        argv = [git, "--no-pager", "config", "--list", "-z", *args]
+        return _parse(await run(argv, env=env, cwd=state, most=_MOST))
+
+    async def read_plain(file: Path) -> Settings:
+        if not is_plain(file):
+            return Settings({})
+        return await read(closed, "--no-includes", "--file", str(file))
+
+    system, own_file, repository, worktree = await together(
+        read(own, "--system", "--includes"),
+        read(own, "--global", "--includes"),
+        read_plain(common_dir / "config"),
+        read_plain(git_dir / "config.worktree"),
+    )
+    user = _joined(system, own_file)
     if repository.truth("extensions.worktreeconfig"):
-        repository = _joined(repository, results.get("worktree", empty))
+        repository = _joined(repository, worktree)
     return Configuration(user, repository, _joined(user, repository))
 
 

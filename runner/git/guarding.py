@@ -64,31 +64,25 @@ class Watch:
             for path in guard.entries.keys() | now.keys()
             if not _same(guard.entries.get(path), now.get(path))
         )
-        said: list[str] = []
-        paths: set[bytes] = set()
-        for group, words in await self._groups(touched, guard.entries, now):
-            said += words
-            if words:
-                paths |= group
-        return Difference(tuple(said), frozenset(paths))
+        said = tuple(await self._words(touched, guard.entries, now))
+        # Once something matters all is put back, a mere refresh and the reflog too.
+        return Difference(said, touched if said else frozenset())
 
-    async def _groups(
+    async def _words(
         self,
         touched: frozenset[bytes],
         before: Mapping[bytes, Recorded],
         now: Mapping[bytes, Recorded],
-    ) -> list[tuple[set[bytes], list[str]]]:
-        """Sort what was touched into index, refs with their logs, and the rest."""
+    ) -> list[str]:
+        """Say what was done to the index, to refs with their logs, and to the rest."""
         index = os.fsencode(self._places.git_dir / "index")
         indexes = {path for path in touched if path == index or b"/sharedindex." in path}
         refs = {path for path in touched if self._is_ref(path)}
         rest = {path for path in touched - indexes - refs if not _is_directory(path, before, now)}
-        groups = [(rest, [self._named(path, before, now) for path in sorted(rest)])]
+        said = [self._named(path, before, now) for path in sorted(rest)]
         if index in indexes and await self._index_differs(before.get(index), now.get(index)):
-            groups.append((indexes, ["the index was changed"]))
-        if refs:
-            groups.append((refs, self._refs_said(before, now)))
-        return groups
+            said.append("the index was changed")
+        return said + (self._refs_said(before, now) if refs else [])
 
     def _is_ref(self, path: bytes) -> bool:
         common, own = self._places.common_dir, self._places.git_dir

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from runner.errors import GitRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from anyio.abc import ByteReceiveStream, ByteSendStream
+
+T = TypeVar("T")
 
 SECONDS = 300.0
 """Longest that one local git process may take; a network one has its own limit."""
@@ -109,7 +113,7 @@ async def run(
                 if process.stderr is not None:
                     group.start_soon(_collect, process.stderr, err, 1_000_000)
                 if process.stdout is not None and await _collect(process.stdout, out, most):
-                    process.kill()
+                    _kill(process)
             code = await process.wait()
     except TimeoutError:
         raise GitRefused(
@@ -142,5 +146,34 @@ async def _collect(stream: ByteReceiveStream, into: bytearray, most: int | None)
 async def _end(process: anyio.abc.Process) -> None:
     with anyio.CancelScope(shield=True):
         if process.returncode is None:
-            process.kill()
+            _kill(process)
+            await process.wait()
         await process.aclose()
+
+
+def _kill(process: anyio.abc.Process) -> None:
+    """End git and what it started (ssh, a transport): they are one session of their own.
+
+    Not `process.kill()`: that polls, and steals the exit code from the event loop.
+    """
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def together(*works: Awaitable[T]) -> list[T]:
+    """Await all at the same time; the first refusal is raised as it is, not in a group."""
+    results: dict[int, T] = {}
+    refused: list[GitRefused] = []
+
+    async def one(number: int, work: Awaitable[T]) -> None:
+        try:
+            results[number] = await work
+        except GitRefused as error:
+            refused.append(error)
+
+    async with anyio.create_task_group() as group:
+        for number, work in enumerate(works):
+            group.start_soon(one, number, work)
+    if refused:
+        raise refused[0]
+    return [results[number] for number in range(len(works))]

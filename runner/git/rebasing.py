@@ -18,8 +18,15 @@ from runner.git.committing import (
     put_entries,
 )
 from runner.git.facts import Conflict, Rebased
-from runner.git.staging import Stage, changes_between, refuse_filtered, tree_of, write_tree
-from runner.git.status import copy_index, join
+from runner.git.staging import (
+    Stage,
+    add_paths,
+    changes_between,
+    refuse_filtered,
+    tree_of,
+    write_tree,
+)
+from runner.git.status import copy_index
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -55,22 +62,18 @@ async def plan_rebase(
     Raises:
         GitRefused: The branch holds others on top of, between or below them.
     """
-    if not made:
-        raise GitRefused("this run made no commit that could be rebased", hint=_BY_HAND)
-    chain = (await shadow.check("rev-list", "--parents", "--reverse", f"{made[0]}^..HEAD")).decode()
-    lines = [line.split() for line in chain.splitlines()]
-    if [line[0] for line in lines] != list(made) or any(len(line) != 2 for line in lines):
-        raise GitRefused(
-            "the branch holds commits that this run did not make, on top of its own",
-            hint=_BY_HAND,
-        )
-    base = lines[0][1]
-    below = await shadow.run("merge-base", "--is-ancestor", base, onto)
-    if below.code != 0:
+    out = await shadow.check("rev-list", "--parents", "--reverse", f"{onto}..HEAD")
+    lines = [line.split() for line in out.decode().splitlines()]
+    chain = tuple(line[0] for line in lines)
+    if not chain:
+        raise GitRefused("the upstream already has this run's commits: there is nothing to rebase")
+    if not set(chain) <= set(made):
         raise GitRefused(
             "the branch holds earlier commits of yours that the remote has not", hint=_BY_HAND
         )
-    return Rebase(ref, base, tuple(made), onto, identity)
+    if any(len(line) != 2 for line in lines):
+        raise GitRefused("this run's commits are no straight line on the upstream", hint=_BY_HAND)
+    return Rebase(ref, lines[0][1], chain, onto, identity)
 
 
 async def rebase(stage: Stage, plan: Rebase, *, index_name: str) -> Rebased | Conflict:
@@ -106,7 +109,12 @@ async def _merged(
     head, _, said = done.out.partition(b"\0\0")
     tree, *paths = [os.fsdecode(item) for item in head.split(b"\0") if item]
     conflicts = tuple(dict.fromkeys(paths)) if done.code else ()
-    return tree, conflicts, said.replace(b"\0", b"\n").decode("utf-8", "replace")[:2000]
+    lines = said.replace(b"\0", b"\n").decode("utf-8", "replace").splitlines()
+    return (
+        tree,
+        conflicts,
+        "\n".join(one for one in lines if one.startswith("CONFLICT ") and ":" in one)[:2000],
+    )
 
 
 async def _recommit(
@@ -190,8 +198,7 @@ async def resolve(
     index.unlink(missing_ok=True)
     await shadow.check("read-tree", conflict.tree, index=index)
     await refuse_filtered(stage, paths, index)
-    args = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
-    await shadow.check(*args, stdin=join(paths), index=index)
+    await add_paths(shadow, paths, index)
     tree = await write_tree(stage, index)
     who = identity_environment(plan.identity)
     tip = await commit_tree(shadow, tree, conflict.onto, conflict.message, who)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import anyio
-
 from runner.errors import GitRefused
 from runner.git.facts import Files, Staged, StartState, TakenUp
+from runner.git.process import together
 from runner.git.status import (
     Entry,
     Status,
@@ -129,7 +129,7 @@ async def prepare(
     await refuse_filtered(stage, chosen.from_tree, index)
     dropped = frozenset(chosen.left_out)
     await _reset(stage.shadow, [one for one in status.entries if one.path in dropped], index)
-    await _add(stage.shadow, chosen.from_tree, index)
+    await add_paths(stage.shadow, chosen.from_tree, index)
     unstaged = {entry.path for entry in status.entries if entry.unstaged}
     partly = unstaged.intersection(chosen.from_index)
     left_out = tuple(sorted(dropped | partly))
@@ -154,27 +154,20 @@ async def _staged(stage: Stage, draft: Draft, tree: str) -> Staged | None:
     base = await tree_of(stage.shadow, draft.parent)
     if tree == base:
         return None
-    texts: dict[str, str] = {}
-    found: list[Change] = []
-
-    async def render(name: str, most: int, *flags: str) -> None:
-        texts[name] = await _rendered(stage.shadow, base, tree, flags, most)
-
-    async def compare() -> None:
-        found.extend(await changes_between(stage.shadow, base, tree))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(compare)
-        group.start_soon(render, "diff", DIFF_BYTES, "--patch")
-        group.start_soon(render, "stat", _STAT_BYTES, "--stat=100", "--summary")
+    shadow = stage.shadow
+    found = await changes_between(shadow, base, tree)
+    diff, stat = await together(
+        _rendered(shadow, base, tree, ("--patch",), DIFF_BYTES),
+        _rendered(shadow, base, tree, ("--stat=100", "--summary"), _STAT_BYTES),
+    )
     return Staged(
         tree=tree,
         parent=draft.parent,
-        changes=tuple(found),
+        changes=found,
         left_out=draft.left_out,
         index=draft.index,
-        diff=texts["diff"],
-        stat=texts["stat"],
+        diff=diff,
+        stat=stat,
         partly=draft.partly,
         files=draft.files,
         index_before={
@@ -215,20 +208,30 @@ async def _reset(shadow: Shadow, entries: Iterable[Entry], index: Path) -> None:
         await shadow.run("update-index", "-q", "--refresh", index=index)
 
 
-async def _add(shadow: Shadow, paths: Sequence[str], index: Path) -> None:
-    if paths:
-        # Without the flag `--remove` would delete what a sparse checkout leaves absent.
-        await shadow.check(
-            "update-index",
-            "--ignore-skip-worktree-entries",
-            "--add",
-            "--remove",
-            "--replace",
-            "-z",
-            "--stdin",
-            stdin=join(paths),
-            index=index,
-        )
+async def add_paths(shadow: Shadow, paths: Sequence[str], index: Path) -> None:
+    """Let *index* have *paths* as they stand in the work tree; what is gone there goes here."""
+    gone = [path for path in paths if is_gone(shadow.places.root, path)]
+    if gone:
+        # Not by `--remove`: that refuses a path whose directory became a symbolic link.
+        args = ("update-index", "--force-remove", "-z", "--stdin")
+        await shadow.check(*args, stdin=join(gone), index=index)
+    there = sorted(set(paths).difference(gone))
+    if there:
+        # Without the first flag `--remove` would delete what a sparse checkout leaves absent.
+        flags = ("--ignore-skip-worktree-entries", "--add", "--remove", "--replace")
+        args = ("update-index", *flags, "-z", "--stdin")
+        await shadow.check(*args, stdin=join(there), index=index)
+
+
+def is_gone(root: Path, path: str) -> bool:
+    """Whether the work tree has no such file: absent, or behind a symbolic link."""
+    place = root
+    *folders, name = path.rstrip("/").split("/")
+    for folder in folders:
+        place /= folder
+        if place.is_symlink() or not place.is_dir():
+            return True
+    return not os.path.lexists(place / name)
 
 
 async def write_tree(stage: Stage, index: Path) -> str:
@@ -299,7 +302,7 @@ async def take_up(
     await _put_back(stage.shadow, staged.tree, sorted(in_index.intersection(refused)), staged.index)
     from_tree = sorted(candidates - staged.partly - set(refused))
     await refuse_filtered(stage, from_tree, staged.index)
-    await _add(stage.shadow, from_tree, staged.index)
+    await add_paths(stage.shadow, from_tree, staged.index)
     left_out = tuple(sorted({*staged.left_out, *refused}))
     draft = Draft(
         staged.parent, staged.index, left_out, staged.partly, staged.files, staged.index_before

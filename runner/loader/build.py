@@ -64,6 +64,8 @@ class Origin(NamedTuple):
     file: Path | None
     after_commit: bool
     """It runs as a part of another, after a commit."""
+    check: Callable[[Built], None]
+    """Tells the problems what is wrong with the agents that are named."""
     use: Callable[[str, bool], Workflow]
     """Returns another workflow by what stands in `uses`, or raises `UsageError`."""
 
@@ -90,6 +92,7 @@ def build(data: str | bytes, origin: Origin) -> Built:
         raise
     raw = data if isinstance(data, bytes) else data.encode()
     built = _Builder(fields, problems, origin, hashlib.sha256(raw).hexdigest()).build()
+    origin.check(built)
     problems.raise_if_any()
     return built
 
@@ -109,7 +112,14 @@ class _Builder:
         defaults = defaults_of(fields.get(WorkflowKeys.DEFAULTS))
         types: dict[str, ValueType] = {name: one.type for name, one in inputs.items()}
         around = Surroundings(
-            self.problems, defaults, types, secrets, (MAIN, CHEAP, *models), [], self._use
+            problems=self.problems,
+            defaults=defaults,
+            inputs=types,
+            secrets=secrets,
+            roles=(MAIN, CHEAP, *models),
+            mentions=[],
+            unread=self._unread(),
+            use=self._use,
         )
         self._check_defaults(around)
         steps = self._steps(around)
@@ -129,6 +139,11 @@ class _Builder:
             default_fix=defaults.fix,
         )
         return Built(workflow, tuple(around.mentions), self._overrides(), self.problems)
+
+    def _unread(self) -> tuple[str, ...]:
+        inputs = self.fields.get_or(WorkflowKeys.INPUTS, {})
+        wrong = [f"inputs.{name}" for name, one in inputs.items() if one.spoilt(InputKeys.TYPE)]
+        return (*wrong, *self.fields.unread(WorkflowKeys.INPUTS, "inputs"))
 
     def _overrides(self) -> tuple[Mention, ...]:
         names = self.fields.get(WorkflowKeys.OVERRIDES)

@@ -225,8 +225,9 @@ class _Builder:
         if self.nodes > MAX_NODES:
             raise self._fail(event, f"more than {MAX_NODES:,} values, aliases counted in full")
         if tag is not None:
-            hint = "Put quotes around a text that begins with `!`."
-            raise self._fail(event, f"tags such as `{tag[:60]}` are not read", hint)
+            written = tag.replace("tag:yaml.org,2002:", "!!")[:60]
+            hint = "Put quotes around a text that begins with `!`; in a condition write `not`."
+            raise self._fail(event, f"tags such as `{written}` are not read", hint)
         if event.anchor is not None and event.anchor in self.anchors:
             raise self._fail(event, f"the anchor `&{event.anchor}` stands here a second time")
 

@@ -102,6 +102,7 @@ ESCALATE_SHAPE: Either[bool | Fields] = Either(
     "`true`, `false` or a mapping with `max`",
     flag=Flag(),
     mapping=Record("`escalate`", (ESCALATE_MAX,)),
+    example="Write `escalate: { max: 2 }`.",
 )
 
 
@@ -117,7 +118,7 @@ RETRY_SHAPE = Record(
 )
 SHELL_SHAPE: Either[str | tuple[str, ...]] = Either(
     "a shell's name or a list of arguments",
-    scalar=Choice(tuple(SHELLS)),
+    scalar=Choice(tuple(SHELLS), "Write another as a list of arguments: [fish, -c]."),
     sequence=ListOf(PLAIN, "arguments", least=1, most=20),
 )
 
@@ -220,7 +221,7 @@ class StepKeys:
         Record(
             "`commit`",
             fields_of(CommitKeys),
-            example="Write `commit: { message: auto }`.",
+            example="Write `commit: { message: auto }`, or a message for `auto`.",
             foreign={"paths": "Write `files`.", "add": "Write `files`."},
         ),
         "Commits what passed.",

@@ -66,9 +66,10 @@ class _Loading:
 
     root: Path | None
     check: Callable[[Built], None]
-    done: dict[tuple[Path, bool], Workflow] = field(
-        default_factory=dict[tuple[Path, bool], Workflow]
+    done: dict[tuple[Path, bool], Workflow | UsageError] = field(
+        default_factory=dict[tuple[Path, bool], "Workflow | UsageError"]
     )
+    """Failures too: files that use one another many times would else be read without end."""
 
     def parse(
         self,
@@ -86,8 +87,7 @@ class _Loading:
 
         label = shown(file, self.root) if file is not None else name
         stem = Path(label).name.split(".", 1)[0] or "workflow"
-        built = build(text, Origin(label, stem, file, after_commit, use))
-        self.check(built)
+        built = build(text, Origin(label, stem, file, after_commit, self.check, use))
         count = count_steps(built.workflow)
         if count > MAX_STEPS:
             message = f"{label} has {count:,} steps with all that it uses"
@@ -105,10 +105,17 @@ class _Loading:
         if len(chain) > MAX_USES:
             raise UsageError(f"workflows use one another more than {MAX_USES} deep")
         key = (resolved, after_commit)
-        if key not in self.done:
-            data = read_file(path, "workflow file")
-            self.done[key] = self.parse(data, path, path.name, chain, after_commit=after_commit)
-        return self.done[key]
+        found = self.done.get(key)
+        if found is None:
+            try:
+                data = read_file(path, "workflow file")
+                found = self.parse(data, path, path.name, chain, after_commit=after_commit)
+            except UsageError as error:
+                found = error
+            self.done[key] = found
+        if isinstance(found, UsageError):
+            raise found
+        return found
 
     def _locate(self, target: str, user: Path | None) -> Path:
         if "://" in target or "@" in target or target.startswith(("git:", "docker:")):
@@ -169,6 +176,5 @@ def _checker(root: Path | None) -> Callable[[Built], None]:
                 hint = f"Write it, or delete `{one.name}` here."
                 message = f"there is no `.runner/agents/{one.name}.md` to override it"
                 built.problems.add(message, one.at, hint=hint)
-        built.problems.raise_if_any()
 
     return check

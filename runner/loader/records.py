@@ -61,6 +61,20 @@ class Fields(NamedTuple):
         found = self.get(field)
         return default if found is None else found
 
+    def spoilt(self, field: Field[Any]) -> bool:
+        """Return whether a key is written but unreadable, which was told already."""
+        return field.name in self.node.entries and field.name not in self.values
+
+    def unread(self, field: Field[Any], prefix: str) -> tuple[str, ...]:
+        """Return dotted names that a mapping of names declares, but not readably."""
+        if self.spoilt(field):
+            return (prefix,)
+        entry = self.node.entries.get(field.name)
+        read = self.values.get(field.name)
+        if entry is None or not isinstance(entry[1], Mapping) or not isinstance(read, dict):
+            return ()
+        return tuple(f"{prefix}.{name}" for name in entry[1].entries if name not in read)
+
     def has(self, field: Field[Any]) -> bool:
         """Return whether the key is written, readable or not."""
         return field.name in self.node.entries
@@ -169,7 +183,7 @@ class Belongs(NamedTuple):
         if entry is None or any(name in node.entries for name in self.beside):
             return
         beside = " or ".join(f"`{name}`" for name in self.beside)
-        message = f"`{self.name}` means something beside {beside} only"
+        message = f"`{self.name}` goes with {beside} only"
         problems.add(message, entry[0], hint=self.hint or "Delete it here.")
 
     def schema(self) -> JsonSchema:

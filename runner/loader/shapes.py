@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from runner.loader import scalars
-from runner.loader.document import Mapping, Node, Scalar, Sequence
+from runner.loader.document import Mapping, Node, Scalar, Sequence, place_in
 from runner.loader.problems import Problems, Unreadable
 from runner.suggest import closest
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 JsonSchema = dict[str, Any]
+
+_OLD_FLAGS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 # Named tuples where they are not generic, for a dataclass takes four times as long to define; of
@@ -94,22 +96,26 @@ class Text(NamedTuple):
             message = f"{self.what} has {len(text):,} characters; {self.max_length:,} are the most"
             raise problems.fail(message, node)
         if self.no_template and "${{" in text:
+            at = place_in(scalar, text.index("${{"), problems)
             hint = (
                 "No value may become shell code. Give it to the command as a variable: "
                 'env: { VALUE: "${{ inputs.NAME }}" }, and write "$VALUE" here.'
             )
-            raise problems.fail(f"`${{{{ }}}}` is refused in {self.what}", node, hint=hint)
+            raise problems.fail(f"`${{{{ }}}}` is refused in {self.what}", at, hint=hint)
         if self.pattern and not re.fullmatch(self.pattern, text):
             message = f"{shorten(text)!r} is not {self.what}"
             raise problems.fail(message, node, hint=self.rule)
         return text
 
     def _text(self, node: Node, problems: Problems) -> Scalar:
-        scalar = _scalar(node, problems, self.what, "")
+        example = 'For an empty text write "".' if self.empty else ""
+        scalar = _scalar(node, problems, self.what, example)
         found = scalars.look(scalar)
         if found != "text" and not self.any_scalar:
             message = f"this must be {self.what}, but `{scalar.text}` is a {found}"
             hint = f'If the text is meant, put it in quotes: "{scalar.text}".'
+            if self.pattern and not re.fullmatch(self.pattern, scalar.text):
+                hint = self.rule
             raise problems.fail(message, node, hint=hint)
         return scalar
 
@@ -139,8 +145,9 @@ class Flag(NamedTuple):
             found = scalars.boolean(node.text)
         if found is None or (self.only is not None and found != self.only):
             hint = ""
-            if isinstance(node, Scalar) and node.text.lower() in {"yes", "no", "on", "off"}:
-                hint = "YAML 1.2 knows no `yes`, `no`, `on` and `off`."
+            if isinstance(node, Scalar) and node.text.lower() in _OLD_FLAGS:
+                meant = str(_OLD_FLAGS[node.text.lower()]).lower()
+                hint = f"Write `{meant}`: YAML 1.2 knows no `yes`, `no`, `on` and `off`."
             raise problems.fail(
                 f"this must be {self._what()}, but it is {describe(node)}", node, hint=hint
             )
@@ -164,10 +171,10 @@ class Whole(NamedTuple):
         """Return the number."""
         text = node.text if isinstance(node, Scalar) and node.plain else ""
         found = scalars.number(text)
-        if not isinstance(found, int) or not self.least <= found <= self.most:
+        if found is None or found != int(found) or not self.least <= found <= self.most:
             what = f"a whole number from {self.least:,} to {self.most:,}"
             raise problems.fail(f"this must be {what}, but it is {describe(node)}", node)
-        return found
+        return int(found)
 
     def schema(self) -> JsonSchema:
         """Return the schema."""
@@ -228,6 +235,8 @@ class Choice(Generic[T_co]):
     """One of a few words."""
 
     words: tuple[T_co, ...]
+    hint: str = ""
+    """What to do when no word is near."""
 
     def read(self, node: Node, problems: Problems) -> T_co:
         """Return the word."""
@@ -236,7 +245,7 @@ class Choice(Generic[T_co]):
         if text not in known:
             message = f"this must be one of {', '.join(known)}, but it is {describe(node)}"
             nearest = closest(text, known)
-            hint = f"Did you mean `{nearest}`?" if nearest else ""
+            hint = f"Did you mean `{nearest}`?" if nearest else self.hint
             raise problems.fail(message, node, hint=hint)
         return self.words[known.index(text)]
 
@@ -286,10 +295,10 @@ class ListOf(Generic[T_co]):
                 node,
                 hint=self._hint(node),
             )
-        if not self.least <= len(node.items) <= self.most:
-            bound = f"at least {self.least}" if len(node.items) < self.least else f"{self.most:,}"
-            bound += "" if len(node.items) < self.least else " at most"
-            raise problems.fail(f"{len(node.items):,} {self.what}; this takes {bound}", node)
+        count = len(node.items)
+        if not self.least <= count <= self.most:
+            bound = f"{self.least} at least" if count < self.least else f"{self.most:,} at most"
+            raise problems.fail(f"this list holds {count:,} {self.what}; it takes {bound}", node)
         found: list[T_co] = []
         failed = False
         for item in node.items:
@@ -303,8 +312,13 @@ class ListOf(Generic[T_co]):
         return tuple(found)
 
     def _hint(self, node: Node) -> str:
-        text = isinstance(node, Scalar) and scalars.look(node) != "null" and "\n" not in node.text
-        return f"Put it in brackets: [{shorten(cast('Scalar', node).text)}]." if text else ""
+        if isinstance(node, Mapping):
+            return "Begin each entry by `- `."
+        if not isinstance(node, Scalar) or scalars.look(node) == "null" or "\n" in node.text:
+            return ""
+        text = shorten(node.text)
+        quote = "" if re.fullmatch(r"[A-Za-z0-9_.-]+", text) else '"'
+        return f"Put it in brackets: [{quote}{text}{quote}]."
 
     def _repeats(self, node: Sequence, found: list[T_co], problems: Problems) -> bool:
         if not self.unique:
@@ -334,22 +348,19 @@ class MapOf(Generic[T_co]):
     most: int = 200
 
     def read(self, node: Node, problems: Problems) -> dict[str, T_co]:
-        """Return the values by key."""
+        """Return the readable values by key; mistakes are told, and reading goes on."""
         if not isinstance(node, Mapping):
             message = f"this must be a mapping, but it is {describe(node)}"
             raise problems.fail(message, node, hint="Write `name: value`, one a line.")
         if len(node.entries) > self.most:
             raise problems.fail(f"more than {self.most} entries", node)
         found: dict[str, T_co] = {}
-        failed = False
         for name, (key, value) in node.entries.items():
             try:
                 self.key.read(Scalar(key.text, key.line, key.column, plain=False), problems)
                 found[name] = self.value.read(value, problems)
             except Unreadable:
-                failed = True
-        if failed:
-            raise Unreadable
+                continue
         return found
 
     def schema(self) -> JsonSchema:
@@ -371,12 +382,14 @@ class Either(Generic[T_co]):
     scalar: Shape[T_co] | None = None
     sequence: Shape[T_co] | None = None
     mapping: Shape[T_co] | None = None
+    example: str = ""
 
     def read(self, node: Node, problems: Problems) -> T_co:
         """Return what the matching shape reads."""
         shape = self._shape(node)
         if shape is None:
-            raise problems.fail(f"this must be {self.what}, but it is {describe(node)}", node)
+            message = f"this must be {self.what}, but it is {describe(node)}"
+            raise problems.fail(message, node, hint=self.example)
         return shape.read(node, problems)
 
     def _shape(self, node: Node) -> Shape[T_co] | None:

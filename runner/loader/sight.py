@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runner.outcome import Status, Verdict
 from runner.plan import Prompt, Step, ValueType
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from runner.loader.graph import Graph
+
+Hidden = Literal["later", "unread"]
+"""Why a step is not in sight: it may not have ended, or could not be read."""
 
 FUNCTIONS = ("git.changed",)
 
@@ -34,10 +37,12 @@ class Sight(Mapping[str, ValueType]):
     """Names in sight of one step, made up on demand: a table for each of many steps is slow."""
 
     inputs: Mapping[str, ValueType]
-    steps: Mapping[str, Step | None]
-    """All steps by id; `None` for one that is not in sight or could not be read."""
+    steps: Mapping[str, Step | Hidden]
+    """All steps by id."""
     env: Collection[str] = ()
     output: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
+    unread: Collection[str] = ()
+    """Beginnings of names whose declarations could not be read."""
 
     def __getitem__(self, path: str) -> ValueType:
         head, _, rest = path.partition(".")
@@ -58,7 +63,7 @@ class Sight(Mapping[str, ValueType]):
     def _of_step(self, rest: str) -> ValueType:
         name, _, attribute = rest.partition(".")
         step = self.steps[name]
-        if step is None:
+        if not isinstance(step, Step):
             raise KeyError(rest)
         if attribute in _OF_STEP:
             return "string"
@@ -72,7 +77,7 @@ class Sight(Mapping[str, ValueType]):
         yield from (f"output.{name}" for name in self.output)
         yield from (f"env.{name}" for name in self.env)
         for name, step in self.steps.items():
-            if step is not None:
+            if isinstance(step, Step):
                 yield from (f"steps.{name}.{attribute}" for attribute in _OF_STEP)
                 yield from (f"steps.{name}.outputs.{output}" for output in outputs_of(step))
         yield from _FIXED
@@ -85,16 +90,23 @@ class Sight(Mapping[str, ValueType]):
         head, _, attribute = path.rpartition(".")
         return _CHOICES.get(attribute) if head.count(".") == 1 and path in self else None
 
-    def too_early(self, path: str) -> str:
-        """Return the step that a name speaks of, if it exists but may not have ended; else ''."""
+    def hidden(self, path: str) -> tuple[str, Hidden | None]:
+        """Return the step that a name speaks of, and why it cannot be seen, if so."""
         head, _, rest = path.partition(".")
         name = rest.partition(".")[0]
-        return name if head == "steps" and self.steps.get(name, ...) is None else ""
+        found = self.steps.get(name) if head == "steps" else None
+        return name, None if isinstance(found, Step) else found
+
+    def is_unread(self, path: str) -> bool:
+        """Return whether a name cannot be judged, for its declaration could not be read."""
+        if self.hidden(path)[1] == "unread":
+            return True
+        return any(path == one or path.startswith(f"{one}.") for one in self.unread)
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier(Mapping[str, Step | None]):
-    """All steps of a file by id, as one of them sees them: `None` where it may not have ended."""
+class Earlier(Mapping[str, Step | Hidden]):
+    """All steps of a file by id, as one of them sees them."""
 
     built: Sequence[Step | None]
     numbers: Mapping[str, int]
@@ -102,9 +114,11 @@ class Earlier(Mapping[str, Step | None]):
     number: int
     """Of the step that looks."""
 
-    def __getitem__(self, name: str) -> Step | None:
+    def __getitem__(self, name: str) -> Step | Hidden:
         other = self.numbers[name]
-        return self.built[other] if self.graph.comes_after(self.number, other) else None
+        if not self.graph.comes_after(self.number, other):
+            return "later"
+        return self.built[other] or "unread"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.numbers)

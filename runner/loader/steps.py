@@ -18,7 +18,7 @@ from runner.loader.language import (
 )
 from runner.loader.records import Fields
 from runner.loader.settings import Defaults, env_of, escalate_of, fix_of, retry_of, shell_of
-from runner.loader.sight import FUNCTIONS, Sight
+from runner.loader.sight import FUNCTIONS, Hidden, Sight
 from runner.plan import (
     MAIN,
     Commit,
@@ -64,6 +64,8 @@ class Surroundings(NamedTuple):
     secrets: tuple[str, ...]
     roles: Collection[str]
     mentions: list[Mention]
+    unread: tuple[str, ...]
+    """Beginnings of names whose declarations could not be read."""
     use: Callable[[Fields, bool], Uses | None]
     """Reads another workflow; the flag says that a commit comes before it."""
 
@@ -74,8 +76,8 @@ class Draft(NamedTuple):
     id: str
     fields: Fields
     needs: tuple[str, ...]
-    earlier: Mapping[str, Step | None]
-    """All steps by id; `None` for those that may not have ended when it starts."""
+    earlier: Mapping[str, Step | Hidden]
+    """All steps by id, as this one sees them."""
     after_commit: bool
 
 
@@ -113,12 +115,17 @@ class _Builder:
         fields, defaults = self.fields, self.around.defaults
         own_env = fields.get(StepKeys.ENV)
         env = env_of(own_env, defaults.env)
-        sight = Sight(self.around.inputs, self.draft.earlier, env.values)
+        unread = self.around.unread + (("env",) if fields.spoilt(StepKeys.ENV) else ())
+        sight = Sight(self.around.inputs, self.draft.earlier, env.values, unread=unread)
         self._check_env(own_env, sight)
         condition = self._condition(sight)
         secrets = self._secrets()
         kind = self._kind(sight)
-        if kind is None:
+        if (
+            kind is None
+            or fields.unread(StepKeys.OUTPUTS, "")
+            or fields.unread(StepKeys.OUTPUT, "")
+        ):
             return None
         written = isinstance(kind, Run) or (isinstance(kind, Prompt) and kind.check is not None)
         where = self.fields.node
@@ -175,7 +182,7 @@ class _Builder:
 
     def _repeatable(self) -> bool:
         """Whether `defaults.fix` may reach the step: what it does is safe to do again."""
-        asks = self.fields.has(StepKeys.SECRETS) or self.fields.get(StepKeys.NETWORK)
+        asks = self.fields.get(StepKeys.SECRETS) or self.fields.get(StepKeys.NETWORK)
         return not asks and not self.draft.after_commit
 
     def _prompt(self, sight: Sight) -> Prompt | None:
@@ -190,7 +197,10 @@ class _Builder:
         command = fields.get(StepKeys.CHECK)
         output = fields.get_or(StepKeys.OUTPUT, {})
         if fields.get(StepKeys.ACCEPT) is not None:
-            seen = replace(sight, output=output)
+            gone = fields.unread(StepKeys.OUTPUT, "output")
+            # Without `output` the shape has said so already.
+            gone = gone if fields.has(StepKeys.OUTPUT) else ("output",)
+            seen = replace(sight, output=output, unread=(*sight.unread, *gone))
             self._check_condition(fields.value(StepKeys.ACCEPT), seen)
         fix = self.around.defaults.fix if command and self._repeatable() else None
         return Prompt(
@@ -274,6 +284,8 @@ class _Builder:
         try:
             for path, column in paths(node.text):
                 _check_settled(path, column, sight, self.draft.id)
+                if sight.is_unread(path):
+                    return
             found = check(node.text, sight, FUNCTIONS, sight.choices)
             if found != "boolean":
                 example = f"{node.text.strip()} != {'0' if found == 'number' else chr(39) * 2}"
@@ -309,17 +321,17 @@ def check_template(node: Node, sight: Sight, problems: Problems, step: str = "")
     try:
         for path, offset in template_paths(node.text):
             _check_settled(path, offset + 1, sight, step)
-            if path not in sight:
+            if path not in sight and not sight.is_unread(path):
                 raise unknown_name(path, offset + 1, sight)
     except ExpressionError as error:
         problems.add(error.message, place_in(node, error.column - 1, problems), hint=error.hint)
 
 
 def _check_settled(path: str, column: int, sight: Sight, step: str) -> None:
-    other = sight.too_early(path)
-    if other and other == step:
+    other, why = sight.hidden(path)
+    if why == "later" and other == step:
         raise ExpressionError(f"`{path}` is the step's own, which has not run yet", column)
-    if other:
+    if why == "later":
         message = f"step `{other}` may not have ended when `{step}` starts"
         hint = f"Add `{other}` to the `needs` of `{step}`."
         raise ExpressionError(message, column, hint=hint)

@@ -71,6 +71,13 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+_LOOK_WHERE_IT_BEGAN = (
+    "did not find expected ','",
+    "found unexpected end of stream",
+    "could not find expected ':'",
+)
+
+
 def explain(error: yaml.MarkedYAMLError, source: Source, shift: int) -> tuple[Spot, str, str]:
     """Return the place, the message and the hint for a syntax error.
 
@@ -81,12 +88,14 @@ def explain(error: yaml.MarkedYAMLError, source: Source, shift: int) -> tuple[Sp
     """
     problem = error.problem or "unreadable"
     mark = error.problem_mark
-    opened = problem.startswith(("did not find expected ','", "found unexpected end of stream"))
-    if opened and error.context_mark is not None:
-        mark = error.context_mark  # where it began is what must be looked at
+    if problem.startswith(_LOOK_WHERE_IT_BEGAN) and error.context_mark is not None:
+        mark = error.context_mark
     spot = Spot(mark.line + 1 + shift, mark.column + 1) if mark else Spot(1 + shift, 1)
     if problem.startswith("found character that cannot start any token"):
         return (spot, *_bad_start(source, spot))
+    if problem.startswith("did not find expected ','") and "${{" in source.line(spot.line):
+        hint = 'Write "${{ ... }}", in quotes, or put the value on a line of its own.'
+        return spot, "within `{ }` or `[ ]` a `${{ }}` needs quotes", hint
     for beginning, message, hint in _MEANINGS:
         if problem.startswith(beginning):
             return spot, message, hint
@@ -97,4 +106,4 @@ def _bad_start(source: Source, spot: Spot) -> tuple[str, str]:
     sign = source.line(spot.line)[spot.column - 1 : spot.column]
     if sign == "\t":
         return "a tab stands where only spaces may", "Indent with spaces."
-    return f"a text without quotes cannot begin with `{sign}`", "Put the text in quotes."
+    return f"a text without quotes cannot begin with {sign!r}", "Put the text in quotes."

@@ -109,7 +109,8 @@ class Models:
             UsageError: An unknown provider, or a bad script file (with `file:line:column`).
             ProviderError: The provider's key, or its extra, is missing.
         """
-        from runner.models.metered import MeteredModel, Terms  # noqa: PLC0415  start-up: model library
+        from runner.models.exchange import Terms  # noqa: PLC0415  start-up: model library
+        from runner.models.metered import MeteredModel  # noqa: PLC0415  start-up: model library
 
         priced_as: str | None = model_id
         if is_scripted(model_id):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner.errors import UsageError
 from runner.loader import scalars
 from runner.loader.document import Mapping, Node, Scalar, Sequence, decode, read_document
-from runner.loader.problems import Problems, Unreadable
+from runner.loader.problems import Problems, Spot, Unreadable
 from runner.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def parse_script(data: str | bytes, file: str) -> Script:
 
 def _script(root: Node | None, problems: Problems) -> Script:
     if root is None:
-        raise problems.fail("the script is empty", Scalar("", True, 1, 1), hint=_HINT)  # noqa: FBT003  a node's own field
+        raise problems.fail("the script is empty", Spot(1, 1), hint=_HINT)
     keys = _mapping(root, problems, ("as", "rules"), "a script")
     if "rules" not in keys:
         raise problems.fail("a script needs `rules`", root, hint=_HINT)

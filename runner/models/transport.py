@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
@@ -20,6 +21,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, ret
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Generator, Mapping
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
@@ -174,8 +176,14 @@ def shared_client(limits: RequestLimits) -> httpx2.AsyncClient:
     timeout = httpx2.Timeout(limits.try_seconds, connect=min(10.0, limits.try_seconds))
     pool = httpx2.Limits(max_connections=200, max_keepalive_connections=50)
     # The inner one reads HTTPS_PROXY and NO_PROXY: a client with a transport of its own does not.
-    inner = httpx2.AsyncClient(timeout=timeout, limits=pool)
+    inner = httpx2.AsyncClient(timeout=timeout, limits=pool, verify=_tls())
     return httpx2.AsyncClient(transport=RetryTransport(inner, limits), timeout=timeout)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """The certificates to trust; reading them takes 0.1 seconds, so once in a process."""
+    return httpx2.create_ssl_context()
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -64,9 +64,8 @@ class GitError(RunnerError):
 
     def __init__(self, args: Sequence[str], code: int | None, stderr: str) -> None:
         said = stderr.strip().splitlines()
-        super().__init__(
-            f"git {args[0] if args else ''} failed ({code}): {said[-1] if said else 'no message'}"
-        )
+        name = next((word for word in args if word != "-c" and "=" not in word), "")
+        super().__init__(f"git {name} failed ({code}): {said[-1] if said else 'no message'}")
         self.code = code
         self.stderr = stderr
 

@@ -20,6 +20,7 @@ _BURST = 16
 """Reads before other tasks get their turn."""
 _LINE_EVERY = 0.1
 _LINE_LIMIT = 500
+_RECENT = 4096
 
 
 class Capture:
@@ -151,14 +152,15 @@ class _LastLine:
         self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
-        end = chunk.rfind(b"\n")
+        # A progress bar ends its lines by carriage returns only.
+        rest = self._rest if len(chunk) <= _RECENT else b""
+        recent = (rest + chunk[-_RECENT:]).replace(b"\r", b"\n")
+        end = recent.rfind(b"\n")
+        self._rest = recent[end + 1 :][:_LINE_LIMIT]
         if end < 0:
-            self._rest = (self._rest + chunk[:_LINE_LIMIT])[:_LINE_LIMIT]
             return
-        start = chunk.rfind(b"\n", 0, end) + 1
-        line = chunk[start : min(end, start + _LINE_LIMIT)]
-        self._pending = (self._rest + line)[:_LINE_LIMIT] if start == 0 else line
-        self._rest = chunk[end + 1 : end + 1 + _LINE_LIMIT]
+        line = recent[:end].rstrip(b"\n").rpartition(b"\n")[2]
+        self._pending = line[:_LINE_LIMIT] or self._pending
         if time.monotonic() - self._told >= _LINE_EVERY:
             self._tell()
 

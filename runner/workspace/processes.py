@@ -19,15 +19,27 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import anyio
 
+from runner.workspace.proctable import (
+    all_pids,
+    born_since,
+    descendants,
+    signal_member,
+    strangers,
+    table_of,
+    variables,
+    writes_to,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
+
+    from runner.workspace.proctable import Member
 
 MARK = "SUBRUNNER_COMMAND"
 """Variable by which the descendants of a command are told; nested runners append to it."""
@@ -39,26 +51,10 @@ _KILL = 0.8
 """Seconds in which a killed tree must be gone; a process stuck in the kernel is given up."""
 _BRIEF = 0.25
 """Below this many seconds of life, process ids cannot have wrapped around."""
+_BLANK = 0.05
+"""Seconds that executing a program may take from the old variables to the new ones."""
 _PR_SET_CHILD_SUBREAPER = 36
 _counter = itertools.count(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One line of the process table."""
-
-    pid: int
-    state: str
-    parent: int
-    group: int
-    session: int
-    born: int
-    """Clock ticks since boot: with the pid, the identity of a process."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs: a zombie is dead already."""
-        return self.state not in {"Z", "X"}
 
 
 class _Adoption:
@@ -69,11 +65,16 @@ class _Adoption:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._count = 0
         self.leaders: set[int] = set()
+        self.blank: dict[tuple[int, int], float] = {}
+        """When a process without any variables was first seen."""
 
     def enter(self) -> None:
         with self._lock:
+            if self._owner != os.getpid():  # a fork of the program that counted until now
+                self._owner, self._count, self.leaders = os.getpid(), 0, set()
             self._count += 1
             if self._count == 1 and LINUX:
                 _set_subreaper(on=True)
@@ -83,6 +84,7 @@ class _Adoption:
             self._count -= 1
             if self._count == 0 and LINUX:
                 _set_subreaper(on=False)
+                self.blank.clear()
 
 
 _adoption = _Adoption()
@@ -236,22 +238,32 @@ class Process:
         if not LINUX:
             return not _group_exists(self.pid)
         # After the leader's end whatever is left hangs below orphans, which are children of ours.
-        orphans = [m for m in self._adopted() if self._is_marked(m)]
-        for orphan in orphans:
-            if not orphan.alive:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(orphan.pid, os.WNOHANG)
-        return not any(orphan.alive for orphan in orphans)
+        # One that is dead may have left a child after the look began: only a look that finds no
+        # orphan at all, alive or dead, is the last one.
+        for _ in range(100):
+            orphans = [m for m in self._adopted() if self._is_marked(m) or self._may_be_marked(m)]
+            if not orphans:
+                return True
+            if not all(not orphan.alive and _reap(orphan.pid) for orphan in orphans):
+                return False
+        return False
 
     def _adopted(self) -> list[Member]:
         brief = time.monotonic() - self._started < _BRIEF
-        pids = _born_since(self.pid) if brief else _all_pids()
-        return _strangers(_table(pid for pid in pids if pid not in _adoption.leaders))
+        pids = born_since(self.pid) if brief else all_pids()
+        return strangers(table_of(pid for pid in pids if pid not in _adoption.leaders))
 
     def _is_marked(self, member: Member) -> bool:
         if self.pid in {member.session, member.group}:
             return True
-        return self._token in _environ(member.pid) or _writes_to(member.pid, self._pipe)
+        return self._token in variables(member.pid) or writes_to(member.pid, self._pipe)
+
+    def _may_be_marked(self, member: Member) -> bool:
+        """Whether it may be executing a program right now: for a moment it has no variables."""
+        if not member.alive or variables(member.pid):
+            return False
+        seen = _adoption.blank.setdefault((member.pid, member.born), time.monotonic())
+        return time.monotonic() - seen < _BLANK
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -260,13 +272,13 @@ class Process:
         if LINUX:
             for member in self._members():
                 if member.group != self.pid:
-                    _signal_member(member, number)
+                    signal_member(member, number)
 
     def _members(self) -> list[Member]:
-        table = _table(_all_pids())
+        table = table_of(all_pids())
         roots = {m.pid for m in table if self.pid in {m.pid, m.session, m.group}}
-        roots |= {m.pid for m in _strangers(table) if m.alive and self._is_marked(m)}
-        return [m for m in _descendants(table, roots) if m.alive]
+        roots |= {m.pid for m in strangers(table) if m.alive and self._is_marked(m)}
+        return descendants(table, roots)
 
 
 def end_strays() -> int:
@@ -283,13 +295,13 @@ def end_strays() -> int:
         return len(leaders)
     killed: set[int] = set()
     for _ in range(20):  # one that is born between the look and the kill is found next time
-        table = _table(_all_pids())
-        roots = leaders | {member.pid for member in _strangers(table)}
-        strays = [member for member in _descendants(table, roots) if member.alive]
+        table = table_of(all_pids())
+        roots = leaders | {member.pid for member in strangers(table)}
+        strays = [member for member in descendants(table, roots) if member.alive]
         if not strays:
             break
         for stray in strays:
-            _signal_member(stray, signal.SIGKILL)
+            signal_member(stray, signal.SIGKILL)
         killed.update(stray.pid for stray in strays)
         time.sleep(0.005)
     return len(killed)
@@ -329,101 +341,17 @@ def _pidfd(pid: int) -> int | None:
         return None
 
 
+def _reap(pid: int) -> bool:
+    """Take a dead orphan out of the process table; false if a thread of it still runs."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:  # somebody else in this program waits for any child at all
+        return True
+
+
 def _group_exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  speed
-
-
-def _born_since(pid: int) -> Iterable[int]:
-    """Process ids given out after `pid`: they are given out in turn (`idr_alloc_cyclic`)."""
-    try:
-        with open("/proc/loadavg", "rb") as file:  # noqa: PTH123  on the path of every command
-            last = int(file.read().split()[4])
-    except (OSError, IndexError, ValueError):
-        return _all_pids()
-    if pid <= last <= pid + 200:
-        return range(pid + 1, last + 1)
-    return [other for other in _all_pids() if other > pid or other <= last < pid]
-
-
-def _table(pids: Iterable[int]) -> list[Member]:
-    return [member for pid in pids if (member := _member(pid)) is not None]
-
-
-def _member(pid: int) -> Member | None:
-    raw = _read_proc(pid, "stat")
-    fields = raw[raw.rfind(b")") + 1 :].split()  # a program's name may hold anything
-    if len(fields) < 20:
-        return None
-    numbers = [int(fields[index]) for index in (1, 2, 3, 19)]
-    return Member(pid, fields[0].decode(), *numbers)
-
-
-def _read_proc(pid: int, name: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123  on the path of every command
-            return file.read()
-    except OSError:
-        return b""
-
-
-def _environ(pid: int) -> bytes:
-    return _read_proc(pid, "environ")
-
-
-def _writes_to(pid: int, pipe: str) -> bool:
-    """Whether standard output or error is this pipe.
-
-    Other descriptors say nothing: a child that another thread is just starting holds copies of all
-    of ours until it executes its program.
-    """
-    for fd in (1, 2):
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/{pid}/fd/{fd}") == pipe:  # noqa: PTH115  on the path of a sweep
-                return True
-    return False
-
-
-def _strangers(table: Iterable[Member]) -> list[Member]:
-    """Children of ours outside our own session: a command's orphans are always among them.
-
-    A child inside our session was made by another library: no command's descendant can get there.
-    """
-    own, session = os.getpid(), os.getsid(0)
-    return [m for m in table if m.parent == own and m.session != session]
-
-
-def _descendants(table: Sequence[Member], roots: set[int]) -> list[Member]:
-    below: dict[int, list[Member]] = {}
-    for member in table:
-        below.setdefault(member.parent, []).append(member)
-    found = {m.pid: m for m in table if m.pid in roots}
-    queue = list(found)
-    while queue:
-        for child in below.get(queue.pop(), ()):
-            if child.pid not in found:
-                found[child.pid] = child
-                queue.append(child.pid)
-    return list(found.values())
-
-
-def _signal_member(member: Member, number: signal.Signals) -> None:
-    """Signal exactly this process: its id may have gone to another since the table was read."""
-    try:
-        handle = os.pidfd_open(member.pid)
-    except OSError:
-        return
-    try:
-        now = _member(member.pid)
-        if now is not None and now.born == member.born:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                signal.pidfd_send_signal(handle, number)
-    finally:
-        os.close(handle)

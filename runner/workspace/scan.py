@@ -8,6 +8,7 @@ repository's own configuration. git lists what changed, this module looks at eac
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _ROUNDS = 4
 _FRESH = 3 * 10**9
 """Nanoseconds for which git's comparison by whole seconds is not enough."""
 _LIST = ("ls-files", "-z", "-t", "--others", "--modified", "--deleted", "--exclude-standard")
+_NESTED = re.compile(rb"(?:\A|(?<=\0))160000 ([0-9a-f]+) 0\t([^\0]+)")
 _IGNORED = ("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")
 
 Stamp = tuple[int, int, int, int]
@@ -71,13 +73,16 @@ class Scanner:
         self._forced: set[bytes] = set()
         self._watched: set[bytes] = set()
         self._fresh: dict[bytes, Stamp] = {}
+        self._nested: dict[bytes, str] = {}
         self._first = True
 
     async def update(self) -> bool:
         """Take up what changed; whether anything did."""
         await self._read_user_index()
-        if self._first:
+        if self._first and self._store.index.exists():
             await self._forget_ignored()
+            staged = await self._store.run("ls-files", "-z", "--stage")
+            self._nested = {path: commit.decode() for commit, path in _NESTED.findall(staged)}
         changed = False
         for _ in range(_ROUNDS):
             plan = await self._plan()
@@ -102,6 +107,8 @@ class Scanner:
             wanted.setdefault(path, False)
         touched = self._touched()
         wanted.update((path, True) for path in touched)
+        # Of a repository that went away git says nothing, so the commits are looked up here.
+        wanted.update((path, True) for path in self._moved())
         if not wanted:
             self.notes = {}
             return Plan()
@@ -110,6 +117,11 @@ class Scanner:
         # git would take these for unchanged: only a new entry is read again.
         plan.remove += [path for path in touched if path in plan.stamps]
         return plan
+
+    def _moved(self) -> list[bytes]:
+        """Return the nested repositories that are at another commit than recorded, or gone."""
+        root = os.fsencode(self._store.root) + b"/"
+        return [path for path, was in self._nested.items() if _nested_head(root + path) != was]
 
     def _touched(self) -> list[bytes]:
         """Return the recently added paths that changed since, by nanoseconds.
@@ -137,6 +149,9 @@ class Scanner:
         if plan.add:
             args = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
             await self._store.run(*args, stdin=_lines(plan.add))
+        for path in plan.remove:
+            self._nested.pop(path, None)
+        self._nested.update(plan.nested)
         # What comes back must be found even where it is ignored: git would not list it.
         if len(self._watched) < _MOST_WATCHED:
             self._watched.update(plan.remove)
@@ -163,8 +178,6 @@ class Scanner:
 
         Within a run nothing is dropped: a mend cannot hide a file by ignoring it.
         """
-        if not self._store.index.exists():
-            return
         known = set((await self._store.run(*_IGNORED)).split(b"\0")[:-1])
         self._watched -= known
         if stale := known - self._forced:

@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.errors import RunnerError
 from runner.outcome import Change
 from runner.workspace.gitexec import git, git_result
 
@@ -78,7 +79,8 @@ class Store:
 
     def publish(self) -> None:
         """Let later runs start from this index: unchanged files are not read again."""
-        _copy(self.index, self.directory / "index")
+        with contextlib.suppress(OSError):  # they only start slower without it
+            _copy(self.index, self.directory / "index")
 
     @contextlib.contextmanager
     def copy_of(self, index: Path) -> Generator[Path]:
@@ -143,13 +145,23 @@ class Store:
         return tuple(found)
 
     async def sizes(self, blobs: Sequence[str]) -> dict[str, int]:
-        """Return the size of each blob."""
+        """Return the size of each blob.
+
+        Raises:
+            RunnerError: One is missing or damaged.
+        """
         if not blobs:
             return {}
         asked = "".join(f"{valid(blob)}\n" for blob in blobs).encode()
         out = (await self.run("cat-file", "--batch-check", stdin=asked)).decode()
         rows = (line.split(" ") for line in out.splitlines())
-        return {row[0]: int(row[2]) for row in rows if row[1] == "blob"}
+        found = {row[0]: int(row[2]) for row in rows if row[1:2] == ["blob"]}
+        if lost := [blob for blob in blobs if blob not in found]:
+            raise RunnerError(
+                f"a content of the snapshot is missing or damaged: {lost[0]}",
+                hint=f"It was kept in {self.directory}.",
+            )
+        return found
 
     async def blobs(self, wanted: Iterable[str]) -> AsyncIterator[tuple[str, bytes]]:
         """Yield each blob's content, reading at most about 64 MiB at a time."""

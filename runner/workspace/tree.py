@@ -73,10 +73,17 @@ class Tree:
             place: Where its repository is, if that is known already; else it is looked for.
 
         Raises:
-            RunnerError: git is not installed.
+            RunnerError: git is not installed, or the state directory cannot be written.
         """
         place = place if place is not None else locate(root)
-        return cls(root, Store(root, state, place, await excludes(root, place)), place)
+        ignored = await excludes(root, place)
+        try:
+            return cls(root, Store(root, state, place, ignored), place)
+        except OSError as error:
+            raise RunnerError(
+                f"snapshots cannot be kept in {state}: {error.strerror}",
+                hint="Choose another place with --state-dir.",
+            ) from error
 
     @property
     def notes(self) -> tuple[str, ...]:
