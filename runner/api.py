@@ -6,6 +6,7 @@ argv or Python → load and validate → prepare (nothing has run yet) → engin
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import AsyncExitStack
@@ -320,7 +321,8 @@ class Session:
                 uncommitted=left,
             )
         )
-        self.journal.prune(self.prepared.config.keep_runs)
+        for forgotten in self.journal.prune(self.prepared.config.keep_runs):
+            shutil.rmtree(self.prepared.state / "runs" / forgotten, ignore_errors=True)
 
     async def _uncommitted(self, run: Run) -> tuple[str, ...]:
         """Return what autofix and mends changed and no commit took up; keep it as a patch."""

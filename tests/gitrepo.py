@@ -58,9 +58,16 @@ class Repo:
         return self.git("show", f"{commit}:{path}")
 
     def plant(self, name: str = "planted") -> Path:
-        """Write a program that leaves the canary; whoever runs it is caught."""
+        """Write a program that leaves the canary and passes its input on, as a filter would."""
+        return self._plant(name, "cat\n")
+
+    def plant_silent(self, name: str = "silent") -> Path:
+        """Write one that ends at once, for where git would wait for an answer."""
+        return self._plant(name, "")
+
+    def _plant(self, name: str, body: str) -> Path:
         script = self.home / name
-        script.write_text(f'#!/bin/sh\necho "$0 $*" >>"{self.canary}"\ncat\nexit 0\n')
+        script.write_text(f'#!/bin/sh\necho "$0 $*" >>"{self.canary}"\n{body}exit 0\n')
         script.chmod(0o755)
         return script
 

@@ -75,7 +75,7 @@ def _helpers(repo: Repo) -> None:
     for key in ("credential.helper", "core.askPass", "core.gitProxy", "core.sshCommand"):
         repo.git("config", key, f"!{repo.plant()}" if "helper" in key else str(repo.plant()))
     for key in ("uploadpack", "receivepack"):
-        repo.git("config", f"remote.origin.{key}", str(repo.plant()))
+        repo.git("config", f"remote.origin.{key}", str(repo.plant_silent()))
 
 
 def _signing(repo: Repo) -> None:

@@ -149,7 +149,7 @@ def test_the_hash_is_of_the_bytes() -> None:
         (
             "",
             "fix: { attempts: 3, seconds: 9s }",
-            Fix("fixer", attempts=3, seconds=120),
+            Fix("fixer", attempts=3, seconds=9),
             Escalate(),
         ),
         ("", "fix: true\n    escalate: false", Fix("fixer"), None),

@@ -389,13 +389,16 @@ def test_nature_of_a_command(command: str, nature: Nature) -> None:
 
 
 def test_nature_of_a_failure_adds_to_the_command() -> None:
-    def print_of(tool: str) -> Fingerprint:
-        return Fingerprint(tool, Phase.RUN, frozenset())
+    def print_of(tool: str, phase: Phase = Phase.RUN) -> Fingerprint:
+        return Fingerprint(tool, phase, frozenset())
 
     assert nature_of("make check", print_of("pytest")) == "test"
     assert nature_of("make check", print_of("ruff")) == "lint"
     assert nature_of("pytest", print_of("ruff")) == "test"
     assert nature_of("make check", print_of("general")) == "other"
+    assert nature_of("make check", print_of("mypy+ruff")) == "type"
+    assert nature_of("make check", print_of("go")) == "test"
+    assert nature_of("make check", print_of("cargo", Phase.COLLECT)) == "other"
 
 
 @given(st.text(max_size=60))

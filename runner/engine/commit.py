@@ -224,7 +224,8 @@ class Committing(Shipping):
         intent = {"parent": staged.parent, "tree": staged.tree, "run": run.ports.run_id}
         run.ports.emit(GitIntent(self.shown, "commit", intent))
         fact = await repo.commit(staged, message)
-        run.ports.emit(GitFact(self.shown, "commit", {"sha": fact.sha, "ref": fact.ref}))
+        facts = {"sha": fact.sha, "ref": fact.ref, "branch": fact.ref.removeprefix("refs/heads/")}
+        run.ports.emit(GitFact(self.shown, "commit", facts))
         run.committed = fact.sha
         run.mended -= set(staged.paths)
         if staged.left_out:

@@ -23,6 +23,7 @@ _NOT_THE_TREE = re.compile(r"/(?:site-packages|dist-packages|node_modules|rustc|
 _PUNCTUATION = ".-~+()[]"
 _MOST_CANDIDATES = 4000
 _MOST_FILES = 50
+_LONGEST_PATH = 1000
 _LONGEST_LINE = 2000
 """Characters of a line that are read: minified code and hostile output make no reader slow."""
 
@@ -74,7 +75,7 @@ def _relative(text: str, known: Callable[[str], bool]) -> str:
     seen: set[str] = set()
     for match in _ABSOLUTE.finditer(text):
         path = match[0].rstrip(_PUNCTUATION)
-        if path in seen or _NOT_THE_TREE.search(path):
+        if path in seen or len(path) > _LONGEST_PATH or _NOT_THE_TREE.search(path):
             continue
         seen.add(path)
         if len(seen) > _MOST_CANDIDATES:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
 from runner.git.facts import CommitFact
-from runner.git.status import copy_index, index_entries, join
+from runner.git.process import both
+from runner.git.status import copy_index, digest_of, index_entries, join
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -100,8 +101,10 @@ async def commit_staged(
     """Commit exactly *staged*'s tree on its parent."""
     who = identity_environment(identity)
     with locked_index(shadow) as lock:
-        index = await _index_after(shadow, staged)
-        sha = await commit_tree(shadow, staged.tree, staged.parent, message, who)
+        index, sha = await both(
+            _index_after(shadow, staged),
+            commit_tree(shadow, staged.tree, staged.parent, message, who),
+        )
         kind = "commit" if staged.parent else "commit (initial)"
         subject = message.strip().splitlines()[0][:200]
         move = Move(ref, staged.parent, sha, f"{kind}: {subject}")
@@ -126,6 +129,8 @@ async def _index_after(shadow: Shadow, staged: Staged) -> Path:
 
 async def _staged_since(shadow: Shadow, staged: Staged, index: Path) -> set[str]:
     """Return committed paths whose entry is neither the parent's, the commit's, nor as prepared."""
+    if digest_of(index) == staged.index_digest:
+        return set()
     now = await index_entries(shadow, index)
     return {
         change.path

@@ -109,6 +109,8 @@ class Staged:
     files: Files = "run"
     index_before: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Mode and object that the user's index had for the committed paths."""
+    index_digest: str = ""
+    """Of the user's index file when it was copied."""
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream, ByteSendStream
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 SECONDS = 300.0
 """Longest that one local git process may take; a network one has its own limit."""
@@ -177,3 +178,13 @@ async def together(*works: Awaitable[T]) -> list[T]:
     if refused:
         raise refused[0]
     return [results[number] for number in range(len(works))]
+
+
+async def both(one: Awaitable[T], other: Awaitable[S]) -> tuple[T, S]:
+    """Await two of different types at the same time, as :func:`together`."""
+    results = await together(_any(one), _any(other))
+    return cast("tuple[T, S]", tuple(results))
+
+
+async def _any(work: Awaitable[object]) -> object:
+    return await work

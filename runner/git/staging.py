@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 
 from runner.errors import GitRefused
 from runner.git.facts import Files, Staged, StartState, TakenUp
-from runner.git.process import together
+from runner.git.process import both, together
 from runner.git.status import (
     Entry,
     Status,
     copy_index,
+    digest_of,
     filters_of,
     index_entries,
     join,
@@ -122,8 +123,10 @@ async def prepare(
 ) -> Staged | None:
     """Stage in *index* what *files* selects; `None` when that is nothing."""
     copy_index(stage.shadow, index)
-    before = await index_entries(stage.shadow, index)
-    status = await read_status(stage.shadow, index, stage.allowed)
+    digest = digest_of(index)
+    before, status = await both(
+        index_entries(stage.shadow, index), read_status(stage.shadow, index, stage.allowed)
+    )
     refuse_unmerged(status)
     chosen = select(files, status, start, run_paths)
     await refuse_filtered(stage, chosen.from_tree, index)
@@ -133,7 +136,7 @@ async def prepare(
     unstaged = {entry.path for entry in status.entries if entry.unstaged}
     partly = unstaged.intersection(chosen.from_index)
     left_out = tuple(sorted(dropped | partly))
-    draft = Draft(parent, index, left_out, frozenset(partly), files, before)
+    draft = Draft(parent, index, left_out, frozenset(partly), files, before, digest)
     return await _staged(stage, draft, await write_tree(stage, index))
 
 
@@ -148,6 +151,7 @@ class Draft:
     files: Files
     index_before: Mapping[str, tuple[str, str]]
     """Of the whole user's index, or of the paths that matter."""
+    index_digest: str
 
 
 async def _staged(stage: Stage, draft: Draft, tree: str) -> Staged | None:
@@ -155,10 +159,12 @@ async def _staged(stage: Stage, draft: Draft, tree: str) -> Staged | None:
     if tree == base:
         return None
     shadow = stage.shadow
-    found = await changes_between(shadow, base, tree)
-    diff, stat = await together(
-        _rendered(shadow, base, tree, ("--patch",), DIFF_BYTES),
-        _rendered(shadow, base, tree, ("--stat=100", "--summary"), _STAT_BYTES),
+    found, (diff, stat) = await both(
+        changes_between(shadow, base, tree),
+        together(
+            _rendered(shadow, base, tree, ("--patch",), DIFF_BYTES),
+            _rendered(shadow, base, tree, ("--stat=100", "--summary"), _STAT_BYTES),
+        ),
     )
     return Staged(
         tree=tree,
@@ -170,6 +176,7 @@ async def _staged(stage: Stage, draft: Draft, tree: str) -> Staged | None:
         stat=stat,
         partly=draft.partly,
         files=draft.files,
+        index_digest=draft.index_digest,
         index_before={
             change.path: draft.index_before[change.path]
             for change in found
@@ -305,7 +312,13 @@ async def take_up(
     await add_paths(stage.shadow, from_tree, staged.index)
     left_out = tuple(sorted({*staged.left_out, *refused}))
     draft = Draft(
-        staged.parent, staged.index, left_out, staged.partly, staged.files, staged.index_before
+        staged.parent,
+        staged.index,
+        left_out,
+        staged.partly,
+        staged.files,
+        staged.index_before,
+        staged.index_digest,
     )
     tree = await write_tree(stage, staged.index)
     changed = await _differing(stage.shadow, staged.tree, tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -44,6 +45,11 @@ class Status:
     entries: tuple[Entry, ...]
     untracked: tuple[str, ...]
     unmerged: tuple[str, ...]
+
+
+def digest_of(index: Path) -> str:
+    """Return the SHA-256 of an index file, by which an unchanged one is known."""
+    return hashlib.sha256(index.read_bytes()).hexdigest() if index.is_file() else ""
 
 
 def copy_index(shadow: Shadow, target: Path) -> Path:

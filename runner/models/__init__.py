@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.models.choice import SCRIPT, is_scripted, split
+from runner.models.exchange import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,7 +110,6 @@ class Models:
             UsageError: An unknown provider, or a bad script file (with `file:line:column`).
             ProviderError: The provider's key, or its extra, is missing.
         """
-        from runner.models.exchange import Terms  # noqa: PLC0415  start-up: model library
         from runner.models.metered import MeteredModel  # noqa: PLC0415  start-up: model library
 
         priced_as: str | None = model_id

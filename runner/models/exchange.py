@@ -7,7 +7,6 @@ import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from runner import price
@@ -20,6 +19,7 @@ from runner.prefix import Api, Prefix, extends, new_bytes, prefix_of_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
     from runner.events import Sink
     from runner.models import Asking

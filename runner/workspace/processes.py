@@ -114,6 +114,8 @@ class Process:
         self._popen = popen
         self._token = token.encode()
         self._pipe = f"pipe:[{os.fstat(output).st_ino}]"
+        self._known: set[tuple[int, int]] = set()
+        self._dead: set[tuple[int, int]] = set()
         self._started = time.monotonic()
         self._pidfd = _pidfd(popen.pid)
 
@@ -238,25 +240,41 @@ class Process:
         if not LINUX:
             return not _group_exists(self.pid)
         # After the leader's end whatever is left hangs below orphans, which are children of ours.
-        # One that is dead may have left a child after the look began: only a look that finds no
-        # orphan at all, alive or dead, is the last one.
+        # One that is dead may have left a child after the look began, so only a look that finds
+        # nobody of this command, and nobody newly dead, is the last one.
         for _ in range(100):
-            orphans = [m for m in self._adopted() if self._is_marked(m) or self._may_be_marked(m)]
-            if not orphans:
-                return True
+            adopted = self._adopted()
+            orphans = [m for m in adopted if self._is_marked(m) or self._may_be_marked(m)]
             if not all(not orphan.alive and _reap(orphan.pid) for orphan in orphans):
                 return False
+            dead = {(m.pid, m.born) for m in adopted if not m.alive} - self._dead
+            if not orphans and not dead:
+                return True
+            self._dead |= dead
         return False
 
     def _adopted(self) -> list[Member]:
         brief = time.monotonic() - self._started < _BRIEF
         pids = born_since(self.pid) if brief else all_pids()
-        return strangers(table_of(pid for pid in pids if pid not in _adoption.leaders))
+        found = strangers(table_of(pid for pid in pids if pid not in _adoption.leaders))
+        for orphan in found:
+            if not orphan.alive and orphan.session != orphan.pid:
+                # Neither in our session nor leader of its own: it was born elsewhere, so nobody in
+                # this program waits for it.
+                _reap(orphan.pid)
+        return found
 
     def _is_marked(self, member: Member) -> bool:
-        if self.pid in {member.session, member.group}:
+        identity = (member.pid, member.born)
+        if (
+            identity in self._known
+            or self.pid in {member.session, member.group}
+            or self._token in variables(member.pid)
+            or writes_to(member.pid, self._pipe)
+        ):
+            self._known.add(identity)  # once dead it has neither variables nor files
             return True
-        return self._token in variables(member.pid) or writes_to(member.pid, self._pipe)
+        return False
 
     def _may_be_marked(self, member: Member) -> bool:
         """Whether it may be executing a program right now: for a moment it has no variables."""
@@ -278,7 +296,9 @@ class Process:
         table = table_of(all_pids())
         roots = {m.pid for m in table if self.pid in {m.pid, m.session, m.group}}
         roots |= {m.pid for m in strangers(table) if m.alive and self._is_marked(m)}
-        return descendants(table, roots)
+        members = descendants(table, roots)
+        self._known.update((member.pid, member.born) for member in members)
+        return members
 
 
 def end_strays() -> int:
