@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from runner.engine.graph import Graph
+from runner.engine.names import asks_git
 from runner.engine.state import Ports, Run, Workers
 from runner.events import CommandOutput, RunFinished, RunStarted, StepFinished
 from runner.journal import Journal, new_run_id
@@ -233,13 +234,15 @@ class Session:
     async def _open(self) -> tuple[Tree | None, Repository | None]:
         """Open the tree and the repository where this run needs them."""
         prepared = self.prepared
-        if not prepared.hashes:
+        if not prepared.hashes and not any(map(asks_git, prepared.steps)):
             return None, None
-        # A run that hashes nothing does not pay for these imports.
+        # A run that neither hashes nor looks at git does not pay for these imports.
         from runner.git import Repository  # noqa: PLC0415
         from runner.workspace.tree import Tree  # noqa: PLC0415
 
         repo = await Repository.open(prepared.root, state=prepared.state)
+        if not prepared.hashes:
+            return None, repo
         return await Tree.open(prepared.root, prepared.state), repo
 
     def _started(self, repo: Repository | None) -> RunStarted:

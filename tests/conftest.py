@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
-def _private_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _private_world(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keep every test away from the user's home, git configuration, keys and CI's variables."""
     home = tmp_path_factory.mktemp("home")
     for name in list(os.environ):

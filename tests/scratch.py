@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
 from runner import Options, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner import Report
     from runner.events import Event
 

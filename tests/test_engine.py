@@ -107,17 +107,21 @@ async def test_needs_when_if_and_outputs(world: Path) -> None:
 
 async def test_else_stop_ends_the_run_as_succeeded(world: Path) -> None:
     repo = make(world)
-    report = await repo.run("""
+    workflow = """
         steps:
           - id: gate
-            if: git.dirty
+            if: git.dirty and git.branch == "main" and git.changed("*.py")
             else: stop
             run: "true"
-          - id: never
-            run: "false"
-        """)
-    assert report.exit_code == 0
-    assert status(report) == {"gate": "skipped", "never": "skipped"}
+          - id: next
+            run: "true"
+        """
+    clean = await repo.run(workflow)
+    assert clean.exit_code == 0
+    assert status(clean) == {"gate": "skipped", "next": "skipped"}
+    repo.write("calc.py", "changed = True\n")
+    dirty = await repo.run(workflow)
+    assert status(dirty) == {"gate": "succeeded", "next": "succeeded"}
 
 
 async def test_fail_fast_starts_nothing_new(world: Path) -> None:
@@ -232,8 +236,8 @@ async def test_selected_steps_bring_what_they_need(world: Path) -> None:
 async def test_uses_runs_another_workflow_as_one_step(world: Path) -> None:
     repo = make(world)
     (world / "inner.yaml").write_text(
-        'name: inner\ninputs: {word: {type: string}}\nsteps:\n  - id: say\n    env: {W: "${{ inputs.word }}"}\n'
-        '    run: test "$W" = hello\n'
+        "name: inner\ninputs: {word: {type: string}}\n"
+        'steps:\n  - id: say\n    env: {W: "${{ inputs.word }}"}\n    run: test "$W" = hello\n'
     )
     report = await repo.run("""
         steps:
@@ -409,10 +413,12 @@ async def test_several_runs_at_once_in_one_process(world: Path) -> None:
     async def one(name: str) -> None:
         place = world / name
         place.mkdir()
-        reports.append(await make(place).run("""
+        reports.append(
+            await make(place).run("""
             steps:
               - { id: a, run: sleep 0.2 }
-            """))
+            """)
+        )
 
     async with anyio.create_task_group() as group:
         for name in ("x", "y", "z"):

@@ -360,6 +360,7 @@ async def test_a_conflict_is_shown_mended_and_committed(repo: Repo) -> None:
     assert conflict.paths == ("src/app.py",)
     assert (repo.root / "src/app.py").read_text() == "print('ours')\n"
     assert repo.head() == sha
+    repo.write("src/new.py", "x = 1\nunfinished(\n")
     await repository.show_conflict(conflict)
     assert "<<<<<<<" in (repo.root / "src/app.py").read_text()
     with pytest.raises(GitRefused, match="conflict markers"):
@@ -370,7 +371,7 @@ async def test_a_conflict_is_shown_mended_and_committed(repo: Repo) -> None:
     assert repo.git("rev-parse", "HEAD^").strip() == theirs
     assert repo.show("src/app.py") == "print('both')\n"
     assert repo.show("src/new.py") == "x = 1\n"
-    assert repo.status() == []
+    assert repo.status() == [" M src/new.py"]
     pushed = await repository.push(remote="origin", branch="main", auth=AUTO, expected=rebased.sha)
     assert isinstance(pushed, Pushed)
 

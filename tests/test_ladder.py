@@ -1,8 +1,7 @@
-"""A failing command goes up the ladder: who is asked, what stays in the tree, what undoes itself."""
+"""A failing command goes up the ladder: who is asked, what stays in the tree, what is undone."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,8 @@ from runner.events import ModelResponded, Restored
 from runner.report import to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner import Report
 
 BROKEN = CALC.replace("a + b", "a - b")
@@ -187,7 +188,12 @@ rules:
 """)
     report = await broken.run(WORKFLOW, models=models)
     assert report.exit_code == 1
-    assert rungs(report) == [("command", "hard"), ("subagent", "hard"), ("main", "hard"), ("main", "hard")]
+    assert rungs(report) == [
+        ("command", "hard"),
+        ("subagent", "hard"),
+        ("main", "hard"),
+        ("main", "hard"),
+    ]
     assert "broke more" in report.steps[0].attempts[1].reason
     assert clean(broken)
     assert broken.of(Restored)

@@ -130,6 +130,22 @@ def test_a_partial_budget_leaves_no_ceiling_out() -> None:
     assert not workflow.budget_given
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("ship.yaml", "ship"), ("my build (2).yaml", "my-build-2"), ("-é.yml", "workflow")],
+)
+def test_a_workflow_without_a_name_has_its_files(world: Path, file: str, name: str) -> None:
+    (world / file).write_text("steps: [{ id: a, run: x }]")
+    assert load_workflow(world / file).name == name
+
+
+def test_an_agent_writes_the_message_of_a_commit_or_nobody() -> None:
+    found = steps_of("steps: [{ id: a, commit: { agent: commit-writer } }]")
+    assert found["a"].kind == Commit(agent="commit-writer")
+    text = "steps: [{ id: a, commit: { agent: commit-writer, message: 'fix: it' } }]"
+    assert refusals(text) == ["1: an agent writes only `message: auto`"]
+
+
 def test_the_hash_is_of_the_bytes() -> None:
     one, other = b"steps: [{ id: a, run: x }]", b"steps: [{ id: a, run: x }]  # y"
     assert load(one.decode()).sha256 == parse_workflow(one, file=None).sha256

@@ -125,9 +125,6 @@ def test_foul_play_is_hard_even_when_the_command_passes(
     assert judged.reason.startswith(reason)
 
 
-# -- the ladder ---------------------------------------------------------------------------------------
-
-
 def tried(rung: Rung, verdict: Verdict) -> Attempt:
     return Attempt(1, rung, "m", verdict, "because")
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from runner.engine import mend
 from runner.engine.checks import ROUNDS, Check, Shipping
 from runner.engine.hooks import hook_job, hook_scope, wanted
+from runner.engine.jobs import scope_of
 from runner.engine.roles import changed_paths
 from runner.engine.state import SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, GitFact, GitIntent
 from runner.expressions import render
 from runner.git.message import by_rule, problems, with_trailers
+from runner.globs import matches_any
 from runner.outcome import Attempt, Done, Rung, Status, StepOutcome, Verdict
-from runner.plan import Commit
+from runner.plan import Commit, Run
 from runner.text import fence, head_tail, one_line
 from runner.tools import Permit
 
@@ -140,7 +142,8 @@ class Committing(Shipping):
             "Runner-Run": self.graph.run.ports.run_id,
             "Runner-Step": self.shown,
             "Runner-Verified": ", ".join(check.shown for check in checks),
-            "Runner-Mended": str(len(changed)) if changed else "",
+            "Runner-Mended": ", ".join(sorted(changed)),
+            "Runner-Protected": ", ".join(self._lifted(changed)),
         }
         text = with_trailers(text, {key: value for key, value in trailers.items() if value})
         with tempfile.TemporaryDirectory(dir=self.graph.run.ports.run_dir) as folder:
@@ -154,6 +157,17 @@ class Committing(Shipping):
                 if failed is not None:
                     return failed
             return file.read_text("utf-8")
+
+    def _lifted(self, mended: Sequence[str]) -> list[str]:
+        """Return the mended paths that are protected unless a step's `fix.write` names them."""
+        run = self.graph.run
+        named = tuple(
+            glob
+            for step, _ in run.ran.values()
+            if isinstance(step.kind, Run)
+            for glob in scope_of(run, step, step.kind.command, step.kind.fix).named
+        )
+        return [path for path in sorted(mended) if matches_any(named, path)]
 
     async def _words(self, staged: Staged, checks: Sequence[Check]) -> str:
         kind = self.kind()

@@ -11,7 +11,7 @@ import anyio
 from runner.engine.commands import Shell, read_outputs
 from runner.engine.jobs import job_of
 from runner.engine.ladder import Climb
-from runner.engine.names import GitView, Names
+from runner.engine.names import GitView, Names, asks_git
 from runner.engine.state import shown_id
 from runner.errors import RunnerError
 from runner.events import StepFinished, StepStarted
@@ -144,8 +144,7 @@ class Graph:
                 assert_never(step.kind)
 
     async def _names(self, step: Step, done: Mapping[str, StepOutcome]) -> Names:
-        source = step.condition.source if step.condition else ""
-        git = await self._git_view() if "git." in source or _uses_git(step) else GitView()
+        git = await self._git_view() if asks_git(step) else GitView()
         return Names(self.inputs, self.run.ports.run_id, dict(done), {}, git)
 
     async def _git_view(self) -> GitView:
@@ -188,18 +187,3 @@ def summed(shown: str, inner: Mapping[str, StepOutcome]) -> StepOutcome:
 
 def _rendered(value: str | float | bool, names: Names) -> object:  # noqa: FBT001  a value, no flag
     return render(value, names.look_up) if isinstance(value, str) else value
-
-
-def _uses_git(step: Step) -> bool:
-    """Tell whether a template of the step looks at git, which costs a process."""
-    texts: list[str] = [*step.env.values(), step.dir]
-    match step.kind:
-        case Prompt(text):
-            texts.append(text)
-        case Commit(message):
-            texts.append(message)
-        case Push(branch=str(branch)):
-            texts.append(branch)
-        case _:
-            pass
-    return any("git." in text for text in texts)

@@ -21,6 +21,7 @@ from runner.outcome import (
     Verdict,
     add_cost,
 )
+from runner.plan import MAIN
 from runner.policy import AskMain, AskSubagent, GiveUp, Situation
 from runner.scope import is_test
 
@@ -291,8 +292,8 @@ class Climb:
         if job.fix is None and job.escalate is None:
             plain = job.shown.rpartition("/")[2]
             return f"No model was asked: this step has no fix. Try: runner exec --fix {plain}"
-        roles = [role_of(run, job.fix), *(["main"] if job.escalate else [])]
-        return run.missing(roles) or reason
+        roles = [role_of(run, job.fix)] if job.fix else []
+        return run.missing([*roles, *([MAIN] if job.escalate else [])]) or reason
 
     def _cost(self) -> Decimal | None:
         total: Decimal | None = Decimal(0)

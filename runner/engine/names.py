@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from runner.expressions import evaluate, render
 from runner.outcome import StepOutcome
+from runner.plan import Commit, Prompt, Push, Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,3 +77,21 @@ class Names:
         """Return these names with the step's own declared variables in sight."""
         env = {name: render(value, self.look_up) for name, value in step.env.items()}
         return Names(self.inputs, self.run_id, self.outcomes, env, self.git, self.output)
+
+
+def asks_git(step: Step) -> bool:
+    """Tell whether an expression or template of the step looks at git, which costs processes."""
+    texts = [*step.env.values(), step.dir, step.condition.source if step.condition else ""]
+    match step.kind:
+        case Prompt(text):
+            texts.append(text)
+        case Commit(message):
+            texts.append(message)
+        case Push(branch=str(branch)):
+            texts.append(branch)
+        case Uses(workflow, inputs):
+            texts.extend(value for value in inputs.values() if isinstance(value, str))
+            return any("git." in text for text in texts) or any(map(asks_git, workflow.steps))
+        case _:
+            pass
+    return any("git." in text for text in texts)

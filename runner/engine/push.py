@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
@@ -89,7 +90,8 @@ class Pushing(Shipping):
         ports = self.graph.run.ports
         wanted_branch = self.kind().branch
         if wanted_branch is None:
-            return f"runner/{ports.workflow.name}-{ports.run_id}"
+            name = re.sub(r"[^A-Za-z0-9_-]+", "-", ports.workflow.name).strip("-") or "workflow"
+            return f"runner/{name}-{ports.run_id}"
         return render(wanted_branch, self.names.look_up)
 
     def _auth(self) -> PushAuth:

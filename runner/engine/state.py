@@ -163,9 +163,11 @@ class Run:
             return (
                 "No model is chosen. Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or --model cheap=ID."
             )
-        if any(choice.available for choice in wanted):
+        lacking = [choice for choice in wanted if not choice.available]
+        if not lacking:
             return ""
-        return f"No model was asked: set {wanted[0].missing} to let {wanted[0].id} mend it."
+        who = "No model was" if len(lacking) == len(wanted) else f"Role {lacking[0].role!r} was not"
+        return f"{who} asked: set {lacking[0].missing} to let {lacking[0].id} mend it."
 
 
 def shown_id(prefix: str, step: Step) -> str:

@@ -190,9 +190,8 @@ async def resolve(
 ) -> Rebased:
     """Commit what the mended conflict left in the work tree on top of the upstream."""
     shadow = stage.shadow
-    onto_tree = await tree_of(shadow, conflict.onto)
-    merged = await changes_between(shadow, onto_tree, conflict.tree)
-    paths = sorted({change.path for change in merged} | set(conflict.paths) | set(touched))
+    # All else is as git merged it: a file that the user edits meanwhile is not taken up.
+    paths = sorted(set(conflict.paths) | set(touched))
     _refuse_markers(shadow, conflict.paths)
     index = shadow.directory / "index.resolve"
     index.unlink(missing_ok=True)

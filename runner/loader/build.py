@@ -313,7 +313,8 @@ class _Builder:
                 hint = did_you_mean(name, workflow.inputs, label="Its inputs")
                 self.problems.add(f"that workflow has no input `{name}`", key, hint=hint)
             elif not _fits(value, one.type):
-                self.problems.add(f"the input `{name}` is a {one.type}", node)
+                hint = "Put it in quotes." if one.type == "string" else ""
+                self.problems.add(f"the input `{name}` is a {one.type}", node, hint=hint)
         return given
 
 

@@ -31,6 +31,7 @@ class ProviderKeys:
             "an address",
             pattern=r"https?://[^\s/@]+(?:/[^\s]*)?",
             rule="Write `https://HOST/v1`, without a user or key in it.",
+            private=True,
         ),
         "Where the OpenAI-compatible server is.",
         required=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from runner.suggest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_UNFIT = re.compile(r"[^A-Za-z0-9_-]+")
+"""What a workflow's name, a part of branches' names, cannot hold."""
 MAX_USES = 8
 """How deep workflows may use one another."""
 
@@ -86,7 +89,7 @@ class _Loading:
             return self._used(target, file, resolved, after_commit=later)
 
         label = shown(file, self.root) if file is not None else name
-        stem = Path(label).name.split(".", 1)[0] or "workflow"
+        stem = _UNFIT.sub("-", Path(label).name.split(".", 1)[0]).strip("-") or "workflow"
         built = build(text, Origin(label, stem, file, after_commit, self.check, use))
         count = count_steps(built.workflow)
         if count > MAX_STEPS:

@@ -99,5 +99,9 @@ class Problems:
         if not self.found:
             return
         unique = {(str(error.where), error.message): error for error in self.found}
-        ordered = sorted(unique.values(), key=lambda error: (error.where.line, error.where.column))
-        raise WorkflowErrors(ordered[:MAX_REPORTED])
+        raise WorkflowErrors(sorted(unique.values(), key=self._order)[:MAX_REPORTED])
+
+    def _order(self, error: WorkflowError) -> tuple[bool, str, int, int]:
+        """Put this file's mistakes before those of files that it uses, each from top to bottom."""
+        where = error.where
+        return where.file != self.source.file, where.file, where.line, where.column

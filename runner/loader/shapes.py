@@ -85,6 +85,8 @@ class Text(NamedTuple):
     any_scalar: bool = False
     """Numbers and booleans are taken as they are written."""
     empty: bool = False
+    private: bool = False
+    """A wrong one is not shown: it may hold a password."""
 
     def read(self, node: Node, problems: Problems) -> str:
         """Return the text."""
@@ -103,8 +105,10 @@ class Text(NamedTuple):
             )
             raise problems.fail(f"`${{{{ }}}}` is refused in {self.what}", at, hint=hint)
         if self.pattern and not re.fullmatch(self.pattern, text):
-            message = f"{shorten(text)!r} is not {self.what}"
-            raise problems.fail(message, node, hint=self.rule)
+            shown = "this" if self.private else repr(shorten(text))
+            cut = node.column - 1 if self.private else None
+            problems.add(f"{shown} is not {self.what}", node, hint=self.rule, shown=cut)
+            raise Unreadable
         return text
 
     def _text(self, node: Node, problems: Problems) -> Scalar:

@@ -225,8 +225,13 @@ class _Builder:
         agent = found.get(CommitKeys.AGENT)
         if agent is not None:
             mention_fixer(agent, found.value(CommitKeys.AGENT), self.around)
+        message = found.get_or(CommitKeys.MESSAGE, "auto")
+        if agent is not None and message != "auto":
+            hint = "Delete one of the two."
+            key = found.key(CommitKeys.AGENT)
+            self.problems.add("an agent writes only `message: auto`", key, hint=hint)
         return Commit(
-            message=found.get_or(CommitKeys.MESSAGE, "auto"),
+            message=message,
             agent=agent,
             files=cast("Files | tuple[str, ...]", found.get_or(CommitKeys.FILES, "run")),
         )
