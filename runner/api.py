@@ -240,7 +240,12 @@ class Session:
         from runner.git import Repository  # noqa: PLC0415
         from runner.workspace.tree import Tree  # noqa: PLC0415
 
-        repo = await Repository.open(prepared.root, state=prepared.state)
+        repo = await Repository.open(
+            prepared.root,
+            state=prepared.state,
+            filters=prepared.config.filters,
+            protected=prepared.config.protected_branches,
+        )
         if not prepared.hashes:
             return None, repo
         return await Tree.open(prepared.root, prepared.state), repo
@@ -281,6 +286,7 @@ class Session:
                 purse=Purse("run", usd=prepared.budget.usd, tokens=prepared.budget.tokens),
                 emit=self.emit,
                 providers={**prepared.config.providers, **prepared.options.providers},
+                prices={**prepared.config.prices, **prepared.options.prices},
                 environ=prepared.environ,
                 choices=prepared.choices,
                 roster=tuple(prepared.agents.values()),

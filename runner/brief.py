@@ -6,10 +6,10 @@ diffs, what agents said) stands between delimiters that it cannot contain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from textwrap import indent
 from typing import TYPE_CHECKING
 
+from runner.frozen import frozen
 from runner.text import clean, fence, head_tail, one_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FIXED_BYTES = 8_000
 _LINE = 240
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BriefFacts:
     """What a subagent is told about a failing command."""
 
@@ -48,7 +48,7 @@ class BriefFacts:
     """The run's own part of the delimiters."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PacketFacts:
     """What an escalation tells the main agent."""
 
@@ -67,7 +67,7 @@ class PacketFacts:
     token: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandoverFacts:
     """What a new main conversation must know of the run so far."""
 
@@ -77,7 +77,7 @@ class HandoverFacts:
     """What the run changed so far."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DelegateReport:
     """How one delegated item ended."""
 

@@ -7,7 +7,6 @@ what a turn may do is decided by its permit when a tool is called.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from pydantic_ai.messages import (
 
 from runner import brief
 from runner.agentloop import FullError, Work, booked, drive, make_agent, mend
+from runner.frozen import frozen
 from runner.models import Asking
 from runner.outcome import Cannot, Done, Ending, Mend, Refused, add_cost
 from runner.plan import MAIN
@@ -54,7 +54,7 @@ _MOST_HANDOVERS = 2
 """Conversations that one turn may open; a turn that fills more goes in circles."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Turn:
     """One message for the main agent."""
 

@@ -6,8 +6,10 @@ Every event but `CommandOutput` is journaled as JSON; report, console and `show`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,7 @@ Purpose = Literal["run", "retry", "autofix", "check", "hook", "stale", "agent", 
 checkout, `agent` the step's own command run on an agent's request."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepPlan:
     """A step as listeners see it before the run."""
 
@@ -31,7 +33,7 @@ class StepPlan:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunStarted:
     """First event of a run."""
 
@@ -55,14 +57,14 @@ class RunStarted:
     """Seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepStarted:
     """A step's turn has come; its needs are met and its condition holds."""
 
     step: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptStarted:
     """One try at one rung begins."""
 
@@ -73,7 +75,7 @@ class AttemptStarted:
     agent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandStarted:
     """A command of a step begins."""
 
@@ -82,7 +84,7 @@ class CommandStarted:
     command: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandOutput:
     """A piece of a running command's last output line; shown, never kept."""
 
@@ -90,7 +92,7 @@ class CommandOutput:
     line: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandFinished:
     """A command of a step ended."""
 
@@ -106,7 +108,7 @@ class CommandFinished:
     tree_after: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelResponded:
     """One model response: a row of the ledger."""
 
@@ -129,7 +131,7 @@ class ModelResponded:
     scripted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolCalled:
     """An agent called a tool."""
 
@@ -140,7 +142,7 @@ class ToolCalled:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SnapshotTaken:
     """The tree as it is now was recorded under its hash."""
 
@@ -150,7 +152,7 @@ class SnapshotTaken:
     tree: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Restored:
     """An attempt's changes were undone."""
 
@@ -161,7 +163,7 @@ class Restored:
     """Paths left alone, for somebody else changed them since."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decided:
     """The policy chose what comes next, and why; printed by `runner explain`."""
 
@@ -171,7 +173,7 @@ class Decided:
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AttemptFinished:
     """One try at one rung ended."""
 
@@ -179,7 +181,7 @@ class AttemptFinished:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitIntent:
     """What git is about to be made to do; looked up in the world when a run is resumed."""
 
@@ -188,7 +190,7 @@ class GitIntent:
     facts: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitFact:
     """What git did."""
 
@@ -197,7 +199,7 @@ class GitFact:
     facts: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Notice:
     """Something a person should know that is no failure by itself."""
 
@@ -205,14 +207,14 @@ class Notice:
     step: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepFinished:
     """A step's last event."""
 
     outcome: StepOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunFinished:
     """Last event of a run that ended by itself or by a signal."""
 

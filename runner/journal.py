@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
 
@@ -24,6 +23,7 @@ from runner.events import (
     RunFinished,
     RunStarted,
 )
+from runner.frozen import frozen
 from runner.journalfile import DAMAGED, FILE, connect, explained, transaction
 from runner.lease import Holder, Lease, held, myself
 from runner.outcome import add_cost
@@ -46,7 +46,7 @@ class Record(NamedTuple):
     event: Event
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRow:
     """One run in the list of runs."""
 

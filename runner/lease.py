@@ -12,15 +12,16 @@ import fcntl
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from runner.frozen import frozen
 
 _TRIES = 5
 """Somebody who only looks holds a shared lock for a moment; so one refusal proves nothing."""
 _PAUSE = 0.005
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holder:
     """Who holds a lease."""
 

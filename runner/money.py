@@ -6,13 +6,13 @@ the world: between looking at a purse and reserving from it no other task can ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 import anyio
 
 from runner.errors import RunnerError
+from runner.frozen import frozen
 
 ZERO = Decimal(0)
 Outcome = Literal["open", "settled", "unknown", "released", "disputed"]
@@ -45,7 +45,7 @@ class OverBudgetError(RunnerError):
         self.left = left
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Worst:
     """The most that one request can cost."""
 

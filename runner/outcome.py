@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +53,7 @@ class Phase(IntEnum):
     RUN = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fingerprint:
     """What a failure is, apart from line numbers, times and paths of the machine."""
 
@@ -62,7 +64,7 @@ class Fingerprint:
     """Normalised test ids or `path:rule` codes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """A command that did not exit with 0."""
 
@@ -76,7 +78,7 @@ class Failure:
     """Files of the tree that the output names, in order of first mention."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandResult:
     """One command, run to its end."""
 
@@ -98,7 +100,7 @@ class CommandResult:
         return self.exit_code == 0 and not self.timed_out
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """Tokens of one or more model responses; `input_tokens` includes cache reads and writes."""
 
@@ -129,7 +131,7 @@ def add_cost(one: Decimal | None, other: Decimal | None) -> Decimal | None:
 # How a model's work ended. A closed union: match it with `assert_never`.
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """The agent says that it is done; the command decides whether that is so."""
 
@@ -137,7 +139,7 @@ class Done:
     outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cannot:
     """The agent says, by its typed output, that it cannot."""
 
@@ -145,7 +147,7 @@ class Cannot:
     evidence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exhausted:
     """A limit of the agent's own was used up."""
 
@@ -153,7 +155,7 @@ class Exhausted:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """A request was refused as too long or rejected, or answers stayed unusable after retries."""
 
@@ -161,14 +163,14 @@ class Refused:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unavailable:
     """Infra: the provider could not be reached or kept failing; never held against a model."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Misconfigured:
     """Authentication, unknown model, or another model served: the run ends with exit 6 at once."""
 
@@ -176,7 +178,7 @@ class Misconfigured:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OverBudget:
     """The run's budget could not cover the worst case of the next request, which was not sent."""
 
@@ -188,7 +190,7 @@ class OverBudget:
 Ending = Done | Cannot | Exhausted | Refused | Unavailable | Misconfigured | OverBudget
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mend:
     """What one model attempt used and how it ended, as the model side tells it."""
 
@@ -200,7 +202,7 @@ class Mend:
     """Id of the conversation that the requests belong to."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """One try at one rung."""
 
@@ -218,7 +220,7 @@ class Attempt:
     """What the agent said, capped; empty at rung `command`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepOutcome:
     """What one step came to, with how it got there."""
 
@@ -243,7 +245,7 @@ class StepOutcome:
     """What to do next, for people."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """How one path differs between two snapshots."""
 

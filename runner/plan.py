@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,7 @@ CHEAP = "cheap"
 """The role of the subagents' model."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Location:
     """A place in a file; line and column count from 1."""
 
@@ -32,7 +34,7 @@ class Location:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """Ceilings of a run. `None` is no ceiling of that sort."""
 
@@ -41,7 +43,7 @@ class Budget:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Input:
     """A value the caller gives. Without `default` it is required."""
 
@@ -54,7 +56,7 @@ class Input:
     """Fenced as data when a model reads it; other inputs are instructions."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retry:
     """Runs of the command itself on the same tree, before anything else is tried."""
 
@@ -63,7 +65,7 @@ class Retry:
     """Seconds between two tries."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fix:
     """How a failing command is mended by subagents."""
 
@@ -80,14 +82,14 @@ class Fix:
     tools: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Escalate:
     """How many packets of a step may go to the main agent."""
 
     max: int = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """A step that is a command."""
 
@@ -97,7 +99,7 @@ class Run:
     escalate: Escalate | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """A step that asks an agent; `check` or `accept` judges it."""
 
@@ -112,7 +114,7 @@ class Prompt:
     escalate: Escalate | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Commit:
     """A step that commits exactly the tree that passed."""
 
@@ -122,7 +124,7 @@ class Commit:
     files: Literal["run", "all", "staged"] | tuple[str, ...] = "run"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Push:
     """A step that pushes this run's commit, never by force."""
 
@@ -133,7 +135,7 @@ class Push:
     """`auto`, `ssh`, `helper` or `secret:NAME`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Uses:
     """A step that runs another workflow's steps as its own."""
 
@@ -144,7 +146,7 @@ class Uses:
 StepKind = Run | Prompt | Commit | Push | Uses
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """`if`: a boolean expression; false skips the step, or with `else: stop` ends the run."""
 
@@ -153,7 +155,7 @@ class Condition:
     where: Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One node of the graph."""
 
@@ -180,7 +182,7 @@ class Step:
     outputs: Mapping[str, ValueType] = field(default_factory=dict[str, ValueType])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workflow:
     """A validated workflow file."""
 
@@ -205,7 +207,7 @@ class Workflow:
     """`defaults.fix`, for hooks and for `--fix STEP`; `None` when the file has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentSpec:
     """An agent's definition: front matter and instructions."""
 
@@ -220,7 +222,7 @@ class AgentSpec:
     """`built-in`, or the file it was read from."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """An OpenAI-compatible server that the user declared; `NAME:model` asks it."""
 
@@ -230,7 +232,19 @@ class Provider:
     """Variable that holds its key; `None` is a server without one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class Price:
+    """A price that the user gives, in USD per million tokens."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    """`None`: as `input`."""
+    cache_write: Decimal | None = None
+    """`None`: as `input`."""
+
+
+@frozen
 class Grants:
     """What the user allows a workflow; a workflow itself can only ask."""
 
@@ -242,12 +256,14 @@ class Grants:
     trust_checkout_auth: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserConfig:
     """The user's own configuration file; never read from a repository."""
 
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
+    prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
+    """By model id, or `NAME:*` for all models of a provider; before the bundled table."""
     grants: Grants = Grants()
     ceilings: Budget = Budget(usd=None, tokens=None, seconds=None)
     keep_runs: int = 50
@@ -257,7 +273,7 @@ class UserConfig:
     """Names of git filters that may be run by name: `lfs` ..."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Options:
     """What the caller of one run chose, by command line or Python."""
 
@@ -268,6 +284,7 @@ class Options:
     )
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
+    prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
     budget_usd: Decimal | None = None
     secrets: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from runner.fingerprints import progress
+from runner.frozen import frozen
 from runner.outcome import (
     Attempt,
     Cannot,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runner.plan import Escalate, Fix
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """What is known after a model attempt, none of it from the model but `ending`."""
 
@@ -44,7 +44,7 @@ class Evidence:
     """Whether an earlier attempt was let through as merely different."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judgement:
     """A verdict with its reason in one line."""
 
@@ -115,7 +115,7 @@ def _judge_progress(evidence: Evidence) -> Judgement:
             return Judgement(Verdict.SOFT, "another failure than before", different=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Situation:
     """Everything that the choice of the next rung may look at."""
 
@@ -134,21 +134,21 @@ class Situation:
     """Why no model may be asked here although the step has a fix; empty when one may."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskSubagent:
     """Give a fresh subagent a brief."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AskMain:
     """Append a packet to the main conversation."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GiveUp:
     """Undo the attempts and let the step fail."""
 

@@ -8,9 +8,10 @@ everything after that place again. Cache markers themselves are not part of the 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,7 @@ developers.openai.com/api/docs/guides/prompt-caching.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Block:
     """One piece of a request: a tool, an instruction, a part of a message."""
 
@@ -49,7 +50,7 @@ class Block:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prefix:
     """A request as a provider's cache sees it."""
 

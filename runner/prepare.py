@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from runner import loader
 from runner.errors import NotGranted, UsageError
 from runner.events import StepPlan
+from runner.frozen import frozen
 from runner.models.choice import choose, is_scripted
 from runner.plan import Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
 from runner.workspace.state import repo_state, state_root
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", int, float, Decimal)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Prepared:
     """A run that may start: all was read, checked and granted, and nothing has run."""
 

@@ -5,10 +5,13 @@ Light until the first price is asked for: the table costs about 0.4 seconds to l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from runner.frozen import frozen
+from runner.frozen import frozen
+from runner.plan import Price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,18 +34,6 @@ _VENDOR = {
     "xai": "x-ai",
 }
 """Prefix of a model id to genai-prices' id of the provider, where they differ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """A price that the user gives, in USD per million tokens."""
-
-    input: Decimal
-    output: Decimal
-    cache_read: Decimal | None = None
-    """`None`: as `input`."""
-    cache_write: Decimal | None = None
-    """`None`: as `input`."""
 
 
 FREE = Price(NOTHING, NOTHING)
@@ -119,7 +110,7 @@ def window(model_id: str) -> int | None:
     return model.context_window
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _TableUsage:
     input: int
     read: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from runner.frozen import frozen
 from runner.globs import alternatives, is_wild, matches, matches_any, names_of
 from runner.guarded import ALL_CONFIGURATION, ALWAYS, TESTS, Nature, configuration
 from runner.nature import nature_of
@@ -33,7 +33,7 @@ _PLAIN_MODES = ("", "040000", "100644", "100755")
 _LINK, _GITLINK = "120000", "160000"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Guard:
     """Paths that a mend may write only where its own `write` names them."""
 
@@ -45,7 +45,7 @@ class Guard:
         return matches_any(_folded(self.globs), _fold(path))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """The paths a mend may write (`write`) and may not (`protect`); see `scope_for`."""
 
@@ -225,18 +225,14 @@ def _names(glob: str, guard: Guard) -> bool:
     `.github/**` and `tests/**` do, `**` and `src/**` do not: a glob speaks of it when whatever
     stands for its wildcards, the path is guarded.
     """
-    return all(
-        guard.covers(_sample(one, depth)) for one in alternatives(glob) for depth in (0, 1, 2)
-    )
+    return all(guard.covers(_sample(one)) for one in alternatives(glob))
 
 
-def _sample(glob: str, depth: int) -> str:
+def _sample(glob: str) -> str:
     """Return a path that matches a glob, with made-up names in the place of wildcards."""
     names: list[str] = []
     for name in names_of(glob):
-        if name == "**":
-            names += ["zq"] * depth
-        elif is_wild(name):
+        if is_wild(name):
             names.append("".join("zq" if char in "*?[" else char for char in name if char != "]"))
         else:
             names.append(name)

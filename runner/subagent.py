@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
 
 from runner.agentloop import Work, booked, drive, make_agent, mend
+from runner.frozen import frozen
 from runner.models import Asking
 from runner.tools import TOOL_NAMES, Permit
 from runner.toolset import Hands
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runner.plan import AgentSpec, ValueType
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SubagentTask:
     """One fresh subagent, asked for one thing."""
 

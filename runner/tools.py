@@ -6,8 +6,10 @@ are in `toolset`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +20,7 @@ TOOL_NAMES = ("read_file", "edit_file", "write_file", "list", "grep", "check", "
 """Every tool that an agent's front matter can name, in the order of the wire."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Permit:
     """What the tools of one attempt may do, asked at each call.
 
@@ -48,7 +50,7 @@ class Permit:
     """Tools that may be used; those of the definition that are missing here refuse."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateItem:
     """One item of a `delegate` call: a declared step, or an agent with its task."""
 

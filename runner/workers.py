@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runner.events import Event, Sink
     from runner.models.choice import Choice
     from runner.outcome import Mend
-    from runner.plan import AgentSpec, Provider
+    from runner.plan import AgentSpec, Price, Provider
     from runner.tools import DelegateItem
 
 
@@ -36,6 +36,7 @@ class ModelWorkers:
         purse: Purse,
         emit: Sink,
         providers: Mapping[str, Provider],
+        prices: Mapping[str, Price],
         environ: Mapping[str, str],
         choices: Mapping[str, Choice],
         roster: Sequence[AgentSpec],
@@ -47,7 +48,14 @@ class ModelWorkers:
         self._purse, self._listeners, self._choices = purse, emit, choices
         self._roster, self._root, self._token = roster, root, token
         self._delegate, self._facts = delegate, facts
-        self._models = Models(purse=purse, emit=self._emit, providers=providers, environ=environ)
+        self._models = Models(
+            purse=purse,
+            emit=self._emit,
+            providers=providers,
+            environ=environ,
+            root=root,
+            prices=prices,
+        )
         self._main: MainConversation | None = None
         self._purses: dict[str, Purse] = {}
         self._rows: dict[tuple[str, int], list[ModelResponded]] = {}

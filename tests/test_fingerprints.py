@@ -467,6 +467,27 @@ def test_cut_output_is_never_progress(name: str, head: float, tail: float) -> No
         assert progress(part, whole) != "progress" or whole.phase > part.phase
 
 
+@given(st.sampled_from(["ruff-concise", "tsc-errors", "mypy-errors", "eslint-warnings"]), st.data())
+@settings(max_examples=200, deadline=None)
+def test_half_a_line_at_the_cut_is_no_failure(name: str, data: st.DataObject) -> None:
+    text = output(name)
+    head = data.draw(st.integers(0, len(text)))
+    tail = data.draw(st.integers(1, len(text)))
+    whole, part = fail(text).fingerprint, cut(text, head, tail).fingerprint
+    if part.tool == whole.tool:
+        assert {one for one in part.failures if not one.startswith(PARTIAL)} <= whole.failures
+
+
+def test_bad_bytes_do_not_hide_that_the_output_was_cut() -> None:
+    head = "\ufffd" * 300 + "\n" + output("mypy-errors").partition("ty/n.py")[0]
+    tail = output("ruff-full")
+    read_bytes = len((head + tail).encode()) - 600  # each bad byte is three in what was decoded
+    found = read(
+        "make", CommandResult(1, False, 1.0, head, tail, read_bytes + 500, None), FILES.__contains__
+    )
+    assert [one for one in found.fingerprint.failures if one.startswith(PARTIAL)]
+
+
 def long_pytest(failing: int) -> str:
     names = [f"tests/test_big.py::test_{n:05}" for n in range(failing)]
     sections = "".join(
@@ -551,6 +572,12 @@ def test_files_are_named_in_order_and_by_the_tree() -> None:
     assert fail(output("pyright-errors")).files == ("ty/m.py", "ty/n.py")
     assert fail(output("tsc-errors")).files == ("src/a.ts", "src/b.ts")
     assert fail(output("ruff-github")).files == ("lint/a.py", "lint/syn.py")
+
+
+def test_files_outside_of_the_tree_are_not_named() -> None:
+    text = "error in ../a.py, src/../../a.py, /etc/passwd and ./a.py\n"
+    result = CommandResult(1, False, 1.0, text, "", len(text), None)
+    assert read("x", result, lambda path: path.endswith("a.py")).files == ("a.py",)
 
 
 def test_files_seen_from_the_steps_directory() -> None:

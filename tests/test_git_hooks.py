@@ -118,6 +118,21 @@ async def test_a_hook_that_stages_its_fixes_and_new_files(repo: Repo) -> None:
     assert repo.status() == []
 
 
+async def test_a_hook_that_stages_what_a_sparse_checkout_has_absent(repo: Repo) -> None:
+    repo.write("far/version.txt", "1\n")
+    repo.commit_all()
+    repo.git("sparse-checkout", "set", "src")
+    body = """blob=$(echo 2 | git hash-object -w --stdin)
+git update-index --cacheinfo 100644,$blob,far/version.txt"""
+    _hook(repo, "pre-commit", body)
+    repository, _, staged = await _ready(repo)
+    assert _run(repo, repository.hook_invocation("pre-commit", staged=staged)).returncode == 0
+    taken = await repository.take_up(staged, touched=[])
+    assert taken.staged is not None
+    await repository.commit(taken.staged, "fix: x")
+    assert repo.show("far/version.txt") == "2\n"
+
+
 async def test_a_hook_that_stages_everything_carries_in_nothing_left_out(repo: Repo) -> None:
     repo.write("private.txt", "untracked at the start\n")
     _hook(repo, "pre-commit", "git add -A")

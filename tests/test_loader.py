@@ -665,7 +665,22 @@ def test_the_schema_is_a_schema_and_takes_what_is_right() -> None:
 _SPOTS = st.lists(st.integers(0, 30), min_size=1, max_size=5)
 _WRONG = st.one_of(
     st.sampled_from(
-        ["", " ", "x", "main", "../x", "10m", "0s", "1h 2m", "a b", "-x", "true", "fixer", "run"]
+        [
+            "",
+            " ",
+            "x",
+            "main",
+            "../x",
+            "10m",
+            "0s",
+            "45",
+            "1h 2m",
+            "a b",
+            "-x",
+            "true",
+            "fixer",
+            "run",
+        ]
     ),
     st.sampled_from(["${{ inputs.a }}", "SUBRUNNER_X", "secret:A", "anthropic:x", "/x", "a\nb"]),
     st.integers(-2, 20),

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  one row of a table, one line
 from __future__ import annotations
 
 import pytest

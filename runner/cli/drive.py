@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,6 +18,7 @@ from runner.codec import encode
 from runner.console import make_console
 from runner.errors import UsageError
 from runner.events import CommandOutput
+from runner.frozen import frozen
 from runner.report import to_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runner.report import Report
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """Where a run is told to: people on stderr, machines wherever they asked."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from runner.plan import Options, Provider
+from runner.errors import UsageError
+from runner.plan import Options, Price, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +103,14 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
         metavar="NAME=URL",
         help="Declare an OpenAI-compatible server; its models are NAME:model.",
     ),
+    click.option(
+        "--price",
+        "prices",
+        multiple=True,
+        type=Pair("MODEL=IN/OUT, such as 'local:*=0/0'"),
+        metavar="MODEL=IN/OUT",
+        help="Price of a model in USD per million tokens; NAME:* is all of a server's.",
+    ),
     click.option("--budget", type=Usd(), metavar="USD", help="Spend at most this much."),
     click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Grant a secret."),
     click.option("--fix", multiple=True, metavar="STEP", help="Let agents mend STEP in this run."),
@@ -132,6 +141,7 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
         inputs=dict(given["inputs"]),
         models=dict(given["models"]),
         providers={name: provider(name, url, environ) for name, url in given["providers"]},
+        prices={model: price(model, text) for model, text in given["prices"]},
         budget_usd=given["budget"],
         secrets=tuple(given["secrets"]),
         fix=tuple(given["fix"]),
@@ -146,6 +156,24 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
         trust_checkout_auth=given["trust_checkout_auth"],
         state_dir=given["state_dir"],
     )
+
+
+def price(model: str, text: str) -> Price:
+    """Read a price such as `0.5/2`: input and output, in USD per million tokens.
+
+    Raises:
+        UsageError: It is not two amounts.
+    """
+    try:
+        amounts = [Decimal(part) for part in text.split("/")]
+    except InvalidOperation:
+        amounts = []
+    if len(amounts) != 2 or not all(amount.is_finite() and amount >= 0 for amount in amounts):
+        raise UsageError(
+            f"--price {model}={text}: not a price",
+            hint="Write input and output in USD per million tokens: --price 'local:*=0/0'.",
+        )
+    return Price(*amounts)
 
 
 def provider(name: str, url: str, environ: Mapping[str, str]) -> Provider:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
@@ -13,6 +13,7 @@ import click
 
 from runner.cli.options import options_from, run_options
 from runner.cli.output import print_text
+from runner.frozen import frozen
 from runner.git import Repository
 from runner.plan import MAIN, Commit, Options, Prompt, Push, Run, Uses
 from runner.prepare import Prepared, find_and_load, prepare, work_tree
@@ -28,7 +29,7 @@ DEFAULT_FIX = "fixer"
 """Agent of a step that `--fix STEP` gives a fix."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """All that a plan is printed from."""
 

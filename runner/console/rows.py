@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runner.console.style import Glyphs, Line, Span, Style, cells, duration, fit, money, pad, plural
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _NAME = 24
 """Widest column of step ids; at narrow terminals a third of the width."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """What is shown of a step."""
 
@@ -67,7 +67,7 @@ def layout(rows: Sequence[Row], *, width: int, glyphs: Glyphs) -> list[Line]:
     return [_lay_out(row, columns, glyphs) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Columns:
     """Widths; 0 leaves a column out."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from runner.frozen import frozen
 from runner.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Span(NamedTuple):
 Line = tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Glyphs:
     """The signs that a stream can show."""
 

@@ -7,11 +7,11 @@ The scene is pure and lives in `project`; `scratch` is what touches the disk and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.demo import models, scratch
 from runner.demo.project import scene_for
+from runner.frozen import frozen
 from runner.outcome import Rung, Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WORKFLOW = "ship"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """Everything that is ready before the run."""
 

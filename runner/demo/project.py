@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ NEW_FROM, NEW_TO = "#+", "#-"
 IGNORED = "__pycache__/\n*.pyc\n"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Defect:
     """One thing wrong in one file, and the edit that puts it right."""
 
@@ -34,7 +35,7 @@ class Defect:
     """Rule of `script/lint` that finds it; lint defects only."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Project:
     """A scratch project as its data file describes it."""
 
@@ -50,7 +51,7 @@ class Project:
         return NEW_FROM in self.files[path]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scene:
     """What the demo starts from: the committed files, the work tree, and what is wrong in it."""
 

@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ DATE = "2026-01-01T12:00:00Z"
 """Fixed, so that a seed gives the same commit everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scratch:
     """Where the demo plays."""
 

@@ -14,6 +14,7 @@ from runner.engine.lock import Held
 from runner.engine.roles import changed_paths
 from runner.engine.state import Pass
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.globs import matches_any
 from runner.outcome import Attempt, Status, StepOutcome, add_cost
 from runner.plan import Uses
@@ -32,7 +33,7 @@ ROUNDS = 5
 """How often stale checks and hooks may go round before a commit gives up."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """A judging step that a commit depends on."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, cast
 
 from runner.errors import RunnerError, UsageError
 from runner.events import CommandFinished, CommandOutput, CommandStarted
 from runner.expressions import render
+from runner.frozen import frozen
 from runner.workspace.commands import Command, run_command
 from runner.workspace.environment import clean_environment
 
@@ -26,7 +27,7 @@ OUTPUT_LIMIT = 64 * 1024
 """Bytes of JSON that a step may write to `$SUBRUNNER_OUTPUT`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shell:
     """Where and for whom a command runs."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
@@ -16,6 +16,7 @@ from runner.engine.state import shown_id
 from runner.errors import RunnerError
 from runner.events import StepFinished, StepStarted
 from runner.expressions import render
+from runner.frozen import frozen
 from runner.globs import matches
 from runner.outcome import Status, StepOutcome
 from runner.plan import Commit, Prompt, Push, Run, Uses
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 MET = frozenset({Status.SUCCEEDED, Status.SKIPPED})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Graph:
     """The steps of one workflow file inside a run."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.engine.commands import Shell, execute
 from runner.engine.ladder import Job
+from runner.expressions import render
 from runner.plan import Escalate, Fix, Prompt, Run
 from runner.scope import nature_of, scope_for
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from runner.engine import state
     from runner.engine.names import Names
     from runner.events import Purpose
+    from runner.nature import Nature
     from runner.outcome import CommandResult
     from runner.plan import Step
     from runner.scope import Scope
@@ -46,6 +48,8 @@ def job_of(
         purpose=purpose,
         invoke=invoker(run, shell, command),
         scope=scope_of(run, step, command, fix),
+        rescope=lambda print_: scope_of(run, step, command, fix, nature=nature_of(command, print_)),
+        directory=render(step.dir, names.look_up),
         autofix=_bind(run, shell, autofix, "autofix") if autofix else None,
         fix=fix,
         escalate=escalate,
@@ -65,8 +69,10 @@ def invoker(
     return invoke
 
 
-def scope_of(run: state.Run, step: Step, command: str, fix: Fix | None) -> Scope:
-    """Return what a mend of this step may write."""
+def scope_of(
+    run: state.Run, step: Step, command: str, fix: Fix | None, *, nature: Nature | None = None
+) -> Scope:
+    """Return what a mend of this step may write; its *nature* is told by the command otherwise."""
     workflow = run.ports.workflow
     own = step.kind.protect if isinstance(step.kind, Prompt) else ()
     write = step.kind.write if isinstance(step.kind, Prompt) else None
@@ -74,7 +80,7 @@ def scope_of(run: state.Run, step: Step, command: str, fix: Fix | None) -> Scope
         write=fix.write if fix and fix.write is not None else write,
         protect=(*workflow.protect, *own, *(fix.protect if fix else ())),
         workflow_file=inside(run.ports.root, workflow.file),
-        nature=nature_of(command),
+        nature=nature or nature_of(command),
         scripts=judging_scripts(command, run.ports.root),
     )
 

@@ -12,9 +12,11 @@ import anyio
 from runner.engine.roles import FOULS, changed_paths, is_file, role_of, who
 from runner.engine.state import Pass
 from runner.events import AttemptFinished, AttemptStarted, Decided
+from runner.frozen import frozen
 from runner.outcome import (
     Attempt,
     Failure,
+    Fingerprint,
     Rung,
     Status,
     StepOutcome,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from runner.scope import Scope
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Job:
     """A command that judges, and everything that may be tried when it fails."""
 
@@ -47,6 +49,10 @@ class Job:
     purpose: Purpose
     invoke: Callable[[Purpose], Awaitable[CommandResult]]
     scope: Scope
+    rescope: Callable[[Fingerprint], Scope] | None = None
+    """The scope once the output has told what it was that failed: `make check` may be tests."""
+    directory: str = "."
+    """Where the command runs, relative to the root: what its output calls files."""
     autofix: Callable[[], Awaitable[CommandResult]] | None = None
     fix: Fix | None = None
     escalate: Escalate | None = None
@@ -169,6 +175,8 @@ class Climb:
         from runner.engine.mend import Work  # noqa: PLC0415
 
         first = failure = self.read(result)
+        if self.job.rescope is not None:
+            self.job = replace(self.job, scope=self.job.rescope(first.fingerprint))
         work = Work(self.run, self.job)
         await work.begin()
         try:
@@ -252,7 +260,9 @@ class Climb:
         # Some hundred patterns are compiled here: a run whose commands pass pays for none.
         from runner import fingerprints  # noqa: PLC0415
 
-        return fingerprints.read(self.job.command, result, lambda path: is_file(root, path))
+        return fingerprints.read(
+            self.job.command, result, lambda path: is_file(root, path), self.job.directory
+        )
 
     def _passed(self, result: CommandResult) -> StepOutcome:
         last = self.attempts[-1]

@@ -10,6 +10,7 @@ from runner import brief, fingerprints, tamper
 from runner.engine.roles import agent_of, changed_paths, is_file, role_of, who
 from runner.engine.state import MainAsk, SubagentAsk
 from runner.events import Restored
+from runner.frozen import frozen
 from runner.outcome import (
     Attempt,
     Cannot,
@@ -39,7 +40,7 @@ ATTEMPT_SECONDS = 600.0
 """Wall-clock seconds of one model attempt, unless the step says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tried:
     """What one model attempt came to."""
 
@@ -52,7 +53,7 @@ class Tried:
     seen: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Left:
     """What one attempt left in the tree."""
 
@@ -252,9 +253,7 @@ class Work:
         result = await self.job.invoke("agent")
         if result.passed:
             return "exit 0: the command passes"
-        failure = fingerprints.read(
-            self.job.command, result, lambda path: is_file(self.run.ports.root, path)
-        )
+        failure = self._read(result)
         how = "timed out" if result.timed_out else f"exit {result.exit_code}"
         return f"{how}\n{failure.tail}"
 
@@ -293,10 +292,14 @@ class Work:
         seen = await tree.snapshot() if tree else ""
         if result.passed:
             return result, replace(evidence, passed=True), seen if seen == before else ""
-        after = fingerprints.read(
-            self.job.command, result, lambda path: is_file(self.run.ports.root, path)
-        )
+        after = self._read(result)
         return result, replace(evidence, after=after), ""
+
+    def _read(self, result: CommandResult) -> Failure:
+        root = self.run.ports.root
+        return fingerprints.read(
+            self.job.command, result, lambda path: is_file(root, path), self.job.directory
+        )
 
     async def _diff(self, after: str) -> str:
         tree = self.run.ports.tree

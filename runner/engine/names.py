@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from runner.expressions import evaluate, render
+from runner.frozen import frozen
 from runner.outcome import StepOutcome
 from runner.plan import Commit, Prompt, Push, Uses
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from runner.plan import Step
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitView:
     """What expressions may ask of git, as it is when a step's turn comes."""
 
@@ -24,7 +25,7 @@ class GitView:
     changed: Callable[[str], bool] = lambda glob: False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Names:
     """The names in sight of one step."""
 

@@ -66,7 +66,8 @@ class Asked:
         self.agent = None if self.kind.agent == MAIN else run.ports.agents[self.kind.agent]
         self.role = self.agent.model if self.agent else MAIN
         self.rung = Rung.SUBAGENT if self.agent else Rung.MAIN
-        self.scope: Scope = scope_of(run, step, self.kind.check or "", None)
+        # What is asked for may well be tests; only mends of a failing check leave them alone.
+        self.scope: Scope = scope_of(run, step, self.kind.check or "", None, nature="other")
         self.output: Mapping[str, Any] = {}
         self.attempts: list[Attempt] = []
         self.started = time.monotonic()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from runner.engine.lock import TreeLock
 from runner.events import Notice, SnapshotTaken
+from runner.frozen import frozen
 from runner.outcome import StepOutcome
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from runner.workspace.tree import Tree
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SubagentAsk:
     """One fresh subagent, asked for one thing."""
 
@@ -40,7 +41,7 @@ class SubagentAsk:
     """Named outputs that the answer must have; `None` is what the agent's definition says."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MainAsk:
     """One message appended to the main conversation."""
 
@@ -63,7 +64,7 @@ class Workers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pass:
     """A command passed, and on which tree."""
 
@@ -71,7 +72,7 @@ class Pass:
     """Empty when the tree moved while the command ran: such a pass is stale at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Ports:
     """Everything outside of the engine that one run works with."""
 

@@ -11,8 +11,9 @@ smaller one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def progress(before: Fingerprint, after: Fingerprint) -> Progress:
     return "progress" if now.ids < was.ids else "worse" if now.ids > was.ids else "changed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _List:
     """The failures of a fingerprint, without the mark of a list that is not complete."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.fingerprints.reading import CUT
+from runner.frozen import frozen
 from runner.text import clean
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _LONGEST_LINE = 2000
 """Characters of a line that are read: minified code and hostile output make no reader slow."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """What a command printed, ready to be read."""
 
@@ -98,7 +98,7 @@ def _files(text: str, known: Callable[[str], bool], directory: str) -> Iterator[
     found: set[str] = set()
     for match in _PATH.finditer(text):
         token = match[0].removeprefix("./").rstrip(_PUNCTUATION)
-        if token in seen or not ("." in token or "/" in token):
+        if token in seen or ".." in token.split("/") or not ("." in token or "/" in token):
             continue
         seen.add(token)
         if len(seen) > _MOST_CANDIDATES or len(found) >= _MOST_FILES:

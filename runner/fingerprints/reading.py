@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ CUT = "\x00cut"
 control characters were taken out before."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reading:
     """What one tool says failed, in one part of the output."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.facts import CommitFact
 from runner.git.process import both
 from runner.git.status import copy_index, digest_of, index_entries, join
@@ -28,7 +28,7 @@ _SEARCHED = 2000
 """Commits back from HEAD in which one of this run is looked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Move:
     """HEAD goes from one commit to another."""
 

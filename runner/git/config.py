@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.process import Done, base_environment, run, together
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _TRUE = {"true", "yes", "on", "1", ""}
 _MOST = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """Values in the order git would see them; the last one counts."""
 
@@ -51,7 +51,7 @@ class Settings:
                     yield middle, values
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Configuration:
     """The user's own settings, the repository's, and both in git's order."""
 

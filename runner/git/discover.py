@@ -6,10 +6,10 @@ git's own search obeys the configuration that it finds.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.config import rewritten
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OPERATIONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Places:
     """Where a repository is: resolved once, used for every git process of the run."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +22,7 @@ Files = Literal["run", "all", "staged"] | tuple[str, ...]
 """What a commit takes up; a tuple holds globs."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hook:
     """A hook that git would have run, as it was at the start."""
 
@@ -28,7 +30,7 @@ class Hook:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepositoryFacts:
     """What a repository was when the run started: read once, as data, and pinned."""
 
@@ -66,7 +68,7 @@ class RepositoryFacts:
     """What a person should know: for example that commits of a run are not signed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dirty:
     """What the user's own git would call changed."""
 
@@ -79,7 +81,7 @@ class Dirty:
         return bool(self.changed or self.untracked)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartState:
     """What was changed, untracked and staged when the run started."""
 
@@ -89,7 +91,7 @@ class StartState:
     """Paths staged exactly as they stood in the work tree."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Staged:
     """A tree that is ready to be committed; it does not change when the work tree does."""
 
@@ -118,7 +120,7 @@ class Staged:
         return tuple(change.path for change in self.changes)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TakenUp:
     """What a hook changed: in the private index, in the work tree, or both."""
 
@@ -130,7 +132,7 @@ class TakenUp:
     """Paths that it changed out of scope; they are left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommitFact:
     """A commit that was made."""
 
@@ -140,7 +142,7 @@ class CommitFact:
     """Full name of the branch, or `HEAD` when detached."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HookRun:
     """How the engine runs a hook: as a command like any other, in the work tree's root."""
 
@@ -150,7 +152,7 @@ class HookRun:
     stdin: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PushPlan:
     """Where a push goes, as the pre-push hook is told."""
 
@@ -163,7 +165,7 @@ class PushPlan:
     """What the remote ref is now; zeros when it does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PushAuth:
     """Who the push says it is. A secret never enters an argument, a URL or a file."""
 
@@ -176,7 +178,7 @@ class PushAuth:
     """Use the header that the CI system's checkout left in the repository's configuration."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pushed:
     """The remote ref was read back and equals the local commit."""
 
@@ -185,7 +187,7 @@ class Pushed:
     sha: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotFastForward:
     """The remote branch has commits that this one has not."""
 
@@ -198,7 +200,7 @@ class NotFastForward:
     """What a person types to go on by hand."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rebased:
     """This run's own commits were put on top of the upstream's."""
 
@@ -208,7 +210,7 @@ class Rebased:
     """Paths that changed in the work tree."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conflict:
     """This run's commits and the upstream's touch the same lines; nothing was changed yet."""
 
@@ -221,7 +223,7 @@ class Conflict:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recorded:
     """One path under `.git` as a guard saw it."""
 
@@ -232,7 +234,7 @@ class Recorded:
     """Content's SHA-256, or a link's target."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Guard:
     """What HEAD, refs, config, hooks and index were before a model's attempt."""
 

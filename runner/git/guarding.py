@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.facts import Guard, Recorded
 from runner.git.recording import Recorder, is_inside, place_of
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _PEELED = b"^"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """What was changed, for people, and the paths to put back."""
 

@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
@@ -44,7 +44,7 @@ _HARD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """How a git process ended."""
 

@@ -11,11 +11,11 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.facts import NotFastForward, Pushed, PushPlan
 from runner.git.process import Done, run
 from runner.git.shadow import config_line
@@ -42,7 +42,7 @@ _NETWORK = (
 """Variables of the user's own that reach the process that talks to a remote, and no other."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """Where a push goes and as whom."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.committing import (
     Move,
     commit_tree,
@@ -38,7 +38,7 @@ _MARKER = re.compile(rb"^(?:<{7} |>{7} |\|{7} )", re.MULTILINE)
 _BY_HAND = "git pull --rebase && git push"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rebase:
     """This run's commits, oldest first, the commit that they began on, and where they go."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git import committing, hooks, rebasing, staging
 from runner.git.checkout import write_checkout
 from runner.git.config import Configuration, read_configuration, read_file
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opened:
     """What a repository is opened with, apart from its facts."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.config import is_plain
 from runner.git.process import Done, base_environment, run
 
@@ -74,7 +74,7 @@ _CLOSED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shadow:
     """How git is run on behalf of one repository."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.facts import Files, Staged, StartState, TakenUp
 from runner.git.process import both, together
 from runner.git.status import (
@@ -35,7 +35,7 @@ _STAT_BYTES = 20_000
 _ABSENT = "000000"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """What staging needs to know of its repository."""
 
@@ -46,7 +46,7 @@ class Stage:
     """Objects may be absent: a partial clone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """Which paths a commit takes from the work tree, which from the index, and which not."""
 
@@ -140,7 +140,7 @@ async def prepare(
     return await _staged(stage, draft, await write_tree(stage, index))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """A private index that is about to become a tree."""
 
@@ -307,7 +307,10 @@ async def take_up(
     left = frozenset(staged.left_out) - staged.partly
     refused = tuple(sorted(path for path in candidates if path in left or not allows(path)))
     await _put_back(stage.shadow, staged.tree, sorted(in_index.intersection(refused)), staged.index)
-    from_tree = sorted(candidates - staged.partly - set(refused))
+    # What a hook stages without a file in the work tree (outside a sparse cone) is meant so.
+    root = stage.shadow.places.root
+    index_only = {path for path in in_index if is_gone(root, path)}
+    from_tree = sorted(candidates - staged.partly - index_only - set(refused))
     await refuse_filtered(stage, from_tree, staged.index)
     await add_paths(stage.shadow, from_tree, staged.index)
     left_out = tuple(sorted({*staged.left_out, *refused}))

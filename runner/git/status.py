@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 from runner.git.shadow import share_split_index
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _BATCH = 250
 _ORDINARY = 9  # fields of a porcelain v2 line of an ordinary entry, its path included
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """A tracked path that differs between HEAD, index and work tree."""
 
@@ -38,7 +38,7 @@ class Entry:
         return self.head_mode != _ABSENT
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Status:
     """Tracked changes and untracked paths at one moment."""
 

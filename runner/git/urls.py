@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import GitRefused
+from runner.frozen import frozen
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _SCP = re.compile(
@@ -22,7 +22,7 @@ _BAD_BRANCH = re.compile(
 _MOST_BRANCH = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remote:
     """A URL that a push may go to."""
 

@@ -9,10 +9,10 @@ seen and left out is said, with what to do about it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import UsageError
+from runner.frozen import frozen
 from runner.init import others, python
 from runner.init.evidence import gather
 from runner.init.proposal import Proposal, arranged
@@ -32,7 +32,7 @@ CI_FILES: dict[CI, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """What `init` did."""
 

@@ -8,10 +8,12 @@ import shutil
 import tomllib
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +48,7 @@ _PREFIX = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evidence:
     """What there is in a repository; every decision of `init` is made from this."""
 

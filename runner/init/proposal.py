@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +17,7 @@ AGENTS: dict[Role, str] = {"lint": "lint-fixer", "types": "fixer", "test": "test
 """Who mends which role. A formatter mends itself; nobody else touches what it complains about."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """One step that `init` would write."""
 
@@ -28,7 +30,7 @@ class Check:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proposal:
     """Everything `init` found: steps to write, and what it left out and why."""
 

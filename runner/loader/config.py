@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from runner.loader.problems import Unreadable
 from runner.loader.records import Field, Fields, Record, fields_of
 from runner.loader.shapes import Duration, Flag, ListOf, MapOf, Money, Text, Whole
 from runner.loader.vocabulary import MODEL_ID, NAME_TEXT, ROLE_TEXT, VARIABLE
-from runner.plan import Budget, Grants, Provider, UserConfig
+from runner.plan import Budget, Grants, Price, Provider, UserConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,15 @@ class ProviderKeys:
         required=True,
     )
     KEY_ENV = Field("key_env", VARIABLE, "The variable that holds its key.")
+
+
+class PriceKeys:
+    """Keys of a price, in USD per million tokens."""
+
+    INPUT = Field("input", Money(), "Uncached input.", required=True)
+    OUTPUT = Field("output", Money(), "Output.", required=True)
+    CACHE_READ = Field("cache_read", Money(), "Input read from a cache; else as `input`.")
+    CACHE_WRITE = Field("cache_write", Money(), "Input written to a cache; else as `input`.")
 
 
 class GrantKeys:
@@ -75,6 +85,11 @@ class ConfigKeys:
             ),
         ),
         "OpenAI-compatible servers, asked as `NAME:model`.",
+    )
+    PRICES = Field(
+        "prices",
+        MapOf(MODEL_ID, Record("a price", fields_of(PriceKeys), example="Write `input: 0`.")),
+        "USD per million tokens, by model id or `NAME:*`; before the bundled table.",
     )
     GRANTS = Field("grants", Record("`grants`", fields_of(GrantKeys)), "What workflows may have.")
     CEILINGS = Field("ceilings", Record("`ceilings`", fields_of(CeilingKeys)), "At most, per run.")
@@ -148,6 +163,7 @@ def parse_config(data: str | bytes, *, file: str) -> UserConfig:
     return UserConfig(
         models=fields.get_or(ConfigKeys.MODELS, {}),
         providers=_providers(fields),
+        prices=_prices(fields),
         grants=_grants(fields.get(ConfigKeys.GRANTS)),
         ceilings=_ceilings(fields.get(ConfigKeys.CEILINGS)),
         keep_runs=fields.get_or(ConfigKeys.KEEP_RUNS, defaults.keep_runs),
@@ -160,6 +176,18 @@ def _providers(fields: Fields) -> dict[str, Provider]:
     return {
         name: Provider(name, one.get_or(ProviderKeys.BASE_URL, ""), one.get(ProviderKeys.KEY_ENV))
         for name, one in fields.get_or(ConfigKeys.PROVIDERS, {}).items()
+    }
+
+
+def _prices(fields: Fields) -> dict[str, Price]:
+    return {
+        model: Price(
+            one.get_or(PriceKeys.INPUT, Decimal(0)),
+            one.get_or(PriceKeys.OUTPUT, Decimal(0)),
+            one.get(PriceKeys.CACHE_READ),
+            one.get(PriceKeys.CACHE_WRITE),
+        )
+        for model, one in fields.get_or(ConfigKeys.PRICES, {}).items()
     }
 
 

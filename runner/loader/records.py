@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
+from runner.frozen import frozen
 from runner.loader.document import Mapping, Node, Scalar
 from runner.loader.problems import Problems, Unreadable
 from runner.loader.shapes import JsonSchema, Shape, describe, shorten
@@ -18,7 +18,7 @@ Foreign = typing.Mapping[str, str]
 _NOTHING: Foreign = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class Field(Generic[T]):
     """One key of a record."""
 

@@ -7,9 +7,9 @@ messages and the schema that editors use.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
+from runner.frozen import frozen
 from runner.loader import scalars
 from runner.loader.document import Mapping, Node, Scalar, Sequence, place_in
 from runner.loader.problems import Problems, Unreadable
@@ -225,16 +225,18 @@ class Duration(NamedTuple):
     def schema(self) -> JsonSchema:
         """Return the schema."""
         bound = "minimum" if self.zero else "exclusiveMinimum"
-        written = r"^(?=.)([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,9}s)?$"
+        some = "(?=.)" if self.zero else "(?=.*[1-9])"
+        seconds = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+        parts = "([0-9]{1,6}d)?([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,9}s)?"
         return {
             "anyOf": [
                 {"type": "number", bound: 0, "maximum": self.most},
-                {"type": "string", "pattern": written},
+                {"type": "string", "pattern": f"^{some}(?:{seconds}|{parts})$"},
             ]
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class Choice(Generic[T_co]):
     """One of a few words."""
 
@@ -281,7 +283,7 @@ class Constant(NamedTuple):
         return {"type": ["string", "number", "boolean"]}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class ListOf(Generic[T_co]):
     """A list whose entries have one shape."""
 
@@ -343,7 +345,7 @@ class ListOf(Generic[T_co]):
         return schema
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class MapOf(Generic[T_co]):
     """A mapping whose keys are the author's own."""
 
@@ -377,7 +379,7 @@ class MapOf(Generic[T_co]):
         }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class Either(Generic[T_co]):
     """A value told apart by how it is written: a boolean, another scalar, a list, a mapping."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
+from runner.frozen import frozen
 from runner.outcome import Status, Verdict
 from runner.plan import Prompt, Step, ValueType
 
@@ -32,7 +33,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight(Mapping[str, ValueType]):
     """Names in sight of one step, made up on demand: a table for each of many steps is slow."""
 
@@ -104,7 +105,7 @@ class Sight(Mapping[str, ValueType]):
         return any(path == one or path.startswith(f"{one}.") for one in self.unread)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Earlier(Mapping[str, Step | Hidden]):
     """All steps of a file by id, as one of them sees them."""
 

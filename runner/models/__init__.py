@@ -6,10 +6,10 @@ Light on purpose: a run that asks no model never imports a model library; the fi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.frozen import frozen
 from runner.models.choice import SCRIPT, is_scripted, split
 from runner.models.exchange import Terms
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from runner.models.transport import RequestLimits
     from runner.money import Purse
     from runner.outcome import Ending
-    from runner.plan import Provider
-    from runner.price import Price
+    from runner.plan import Price, Provider
 
 WINDOW = 200_000
 """Tokens of a context window where nobody says."""
@@ -34,7 +33,7 @@ DECLARED_WINDOW = 128_000
 """The same for a server that the user declared."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asking:
     """On whose behalf the next request of an open model is made; asked anew before each request."""
 

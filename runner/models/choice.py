@@ -6,10 +6,10 @@ Light: needs no model library, so that `plan` and a run without models can tell 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from runner.errors import UsageError
+from runner.frozen import frozen
 from runner.plan import CHEAP, MAIN
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ _SHIPPED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """The model that plays one role, and whether it can be asked at all."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from runner import price
 from runner.errors import RunnerError
 from runner.events import ModelResponded, Notice
+from runner.frozen import frozen
 from runner.money import Worst
 from runner.outcome import Usage
 from runner.plan import MAIN
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from runner.events import Sink
     from runner.models import Asking
     from runner.money import Purse, Reservation
-    from runner.price import Price
+    from runner.plan import Price
 
 OUTPUT_TOKENS = 8_000
 """Asked for where nobody says how long an answer may be; all of it is reserved."""
@@ -37,7 +38,7 @@ LONGEST_ANSWER = 128_000
 """Assumed where the wire does not say."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terms:
     """What stays the same for all requests of one conversation."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UnexpectedModelBehavior
@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from runner import price
 from runner.errors import RunnerError
+from runner.frozen import frozen
 from runner.models.exchange import OUTPUT_TOKENS, Exchange, Memory, ShortenError, Terms
 from runner.models.failures import OtherModelServedError
 from runner.models.rendering import render
@@ -38,7 +39,7 @@ T = TypeVar("T")
 _DATED = re.compile(r"[-@:](\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{2}-\d{4}|\d{4}|00\d)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Asked:
     messages: list[ModelMessage]
     settings: ModelSettings

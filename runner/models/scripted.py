@@ -34,6 +34,7 @@ from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.usage import RequestUsage
 from typing_extensions import override
 
+from runner.frozen import frozen
 from runner.models.failures import ScriptError
 from runner.models.rendering import render, shown_text
 from runner.prefix import Prefix, extends, new_bytes, prefix_of
@@ -99,7 +100,7 @@ class Player:
         return answer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Speaker:
     """Whose request is being answered."""
 

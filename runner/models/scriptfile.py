@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import UsageError
+from runner.frozen import frozen
 from runner.loader import scalars
 from runner.loader.document import Mapping, Node, Scalar, Sequence, decode, read_document
 from runner.loader.problems import Problems, Spot, Unreadable
@@ -24,7 +24,7 @@ FAULTS = ("refused", "reset", "timeout", "too_long", "content_filter")
 """Errors that have no HTTP status of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class When:
     """What a request must be like; `None` is anything."""
 
@@ -49,7 +49,7 @@ class When:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """A tool call; arguments as a text are sent as they are."""
 
@@ -57,7 +57,7 @@ class Call:
     arguments: dict[str, Any] | str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tokens:
     """Tokens to report; `input` includes reads and writes of the cache."""
 
@@ -67,7 +67,7 @@ class Tokens:
     output: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What one request is answered with."""
 
@@ -83,7 +83,7 @@ class Answer:
     served: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """When to answer, and with what."""
 
@@ -93,7 +93,7 @@ class Rule:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Script:
     """A whole file."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -19,6 +18,8 @@ import anyio
 import httpx2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, retry_if_result
 from typing_extensions import override
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     import ssl
@@ -36,7 +37,7 @@ _NEVER_SENT = (
 _GARBLED = "x-runner-garbled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestLimits:
     """How long and how often one request may be tried; seconds."""
 

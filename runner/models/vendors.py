@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from anthropic import AsyncAnthropic
@@ -21,6 +20,7 @@ from pydantic_ai.providers.vllm import VLLMProvider
 from typing_extensions import override
 
 from runner.errors import ProviderError, UsageError
+from runner.frozen import frozen
 from runner.models.choice import split
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ NO_KEY = "no-key"
 """Sent to servers without keys: their clients insist on one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wiring:
     """What all clients of a run share."""
 
@@ -46,7 +46,7 @@ class Wiring:
     providers: Mapping[str, Provider]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opened:
     """A vendor's model."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from runner.errors import RunFailed
+from runner.frozen import frozen
 from runner.outcome import Attempt, Rung, StepOutcome, Usage
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _PRECEDENCE = (6, 3, 5, 4, 1)
 """DESIGN section 3: of several exit codes, the first in this order; after a signal's, before 7."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelReport:
     """What one model role used. A cost of `None` is unknown, which is not zero."""
 
@@ -33,7 +34,7 @@ class ModelReport:
     cost_usd: Decimal | None = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RungReport:
     """What one rung did in all."""
 
@@ -46,7 +47,7 @@ class RungReport:
     cost_usd: Decimal | None = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepReport:
     """One step: what was planned and what came of it."""
 
@@ -74,7 +75,7 @@ class StepReport:
         return self.status == "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitReport:
     """Where the repository stood before and after. Empty: not known, or no repository."""
 
@@ -84,7 +85,7 @@ class GitReport:
     remote_ref: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrefixReport:
     """Whether each request of the main conversation extended the one before."""
 
@@ -99,7 +100,7 @@ class PrefixReport:
         return not self.breaks
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Baseline:
     """What the same work would have cost otherwise, in USD; `None` until it is estimated."""
 
@@ -109,7 +110,7 @@ class Baseline:
     """By switching the main conversation to the cheap model and back."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """One run, summed up.
 

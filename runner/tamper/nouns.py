@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from runner.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileDiff:
     """One text file before and after a mend; `None` where it is absent."""
 
@@ -14,7 +14,7 @@ class FileDiff:
     after: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One sign that a mend worked on its judge instead of on the code."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from runner.frozen import frozen
 from runner.scope import is_judge
 from runner.tamper.nouns import PYTHON, SCRIPT, SHELL, Finding, suffix
 
@@ -157,7 +157,7 @@ def _rules_for(path: str, *, is_test: bool) -> _Rules:
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Mark:
     """One suppression or skip."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
+from runner.frozen import frozen
 from runner.outcome import CommandResult
 from runner.workspace.output import Capture
 from runner.workspace.processes import Process
@@ -25,7 +25,7 @@ _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Command:
     """What to run, where, and within which bounds."""
 

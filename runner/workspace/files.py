@@ -8,9 +8,10 @@ import os
 import secrets
 import stat
 import sys
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
+
+from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -25,7 +26,7 @@ _RENAME_EXCHANGE = 2
 _CHUNK = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class State:
     """What a path is: git's mode and blob id; both empty when nothing is there."""
 

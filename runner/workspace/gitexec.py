@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
 from runner.errors import RunnerError
+from runner.frozen import frozen
 from runner.workspace.processes import Process
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class GitError(RunnerError):
         self.stderr = stderr
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitResult:
     """What one git process came to."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from runner.frozen import frozen
 from runner.workspace.gitexec import git
 
 ObjectFormat = Literal["sha1", "sha256"]
@@ -20,7 +20,7 @@ _FOREIGN = "node_modules/\n.venv/\n__pycache__/\n"
 """Left out where no repository says what belongs to the tree."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitPlace:
     """Where a work tree's repository is, as found when the run started."""
 

@@ -244,7 +244,7 @@ class Process:
         # nobody of this command, and nobody newly dead, is the last one.
         for _ in range(100):
             adopted = self._adopted()
-            orphans = [m for m in adopted if self._is_marked(m) or self._may_be_marked(m)]
+            orphans = [m for m in adopted if self._owns(m)]
             if not all(not orphan.alive and _reap(orphan.pid) for orphan in orphans):
                 return False
             dead = {(m.pid, m.born) for m in adopted if not m.alive} - self._dead
@@ -264,24 +264,24 @@ class Process:
                 _reap(orphan.pid)
         return found
 
-    def _is_marked(self, member: Member) -> bool:
+    def _owns(self, member: Member) -> bool:
+        """Whether it came of this process, or may have."""
         identity = (member.pid, member.born)
-        if (
-            identity in self._known
-            or self.pid in {member.session, member.group}
-            or self._token in variables(member.pid)
-            or writes_to(member.pid, self._pipe)
-        ):
+        if identity in self._known or self.pid in {member.session, member.group}:
             self._known.add(identity)  # once dead it has neither variables nor files
             return True
-        return False
-
-    def _may_be_marked(self, member: Member) -> bool:
-        """Whether it may be executing a program right now: for a moment it has no variables."""
-        if not member.alive or variables(member.pid):
+        found = variables(member.pid)
+        if self._token in found or writes_to(member.pid, self._pipe):
+            self._known.add(identity)
+            return True
+        if found or not member.alive:
             return False
-        seen = _adoption.blank.setdefault((member.pid, member.born), time.monotonic())
+        # It may be executing a program right now: for a moment it has no variables at all.
+        seen = _adoption.blank.setdefault(identity, time.monotonic())
         return time.monotonic() - seen < _BLANK
+
+    def _surely_owns(self, member: Member) -> bool:
+        return self._owns(member) and (member.pid, member.born) in self._known
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -295,7 +295,7 @@ class Process:
     def _members(self) -> list[Member]:
         table = table_of(all_pids())
         roots = {m.pid for m in table if self.pid in {m.pid, m.session, m.group}}
-        roots |= {m.pid for m in strangers(table) if m.alive and self._is_marked(m)}
+        roots |= {m.pid for m in strangers(table) if m.alive and self._surely_owns(m)}
         members = descendants(table, roots)
         self._known.update((member.pid, member.born) for member in members)
         return members

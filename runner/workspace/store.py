@@ -13,10 +13,10 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.errors import RunnerError
+from runner.frozen import frozen
 from runner.outcome import Change
 from runner.workspace.gitexec import git, git_result
 
@@ -38,7 +38,7 @@ _GROUP = 64 * 1024 * 1024
 _counter = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """One path of a snapshot."""
 
