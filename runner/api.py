@@ -176,6 +176,8 @@ class Session:
         for name in ("logs", "outputs"):
             (self.run_dir / name).mkdir(parents=True, mode=0o700)
         tree, repo = await self._open()
+        if tree is not None:
+            stack.callback(tree.close)
         ports = Ports(
             run_id=self.run_id,
             workflow=prepared.workflow,
@@ -198,6 +200,8 @@ class Session:
         run = Run(ports)
         self.emit(self._started(repo))
         run.start_tree = await run.snapshot("", "start")
+        for note in _notes(tree, repo if prepared.ships else None):
+            run.say(note)
         jobs = prepared.options.jobs or os.cpu_count() or 1
         graph = Graph(run, prepared.steps, prepared.inputs, anyio.CapacityLimiter(jobs), run.lock)
         await self._until_done_or_told(graph, handle_signals=handle_signals)
@@ -349,6 +353,11 @@ class Session:
 
 def _import_workers() -> None:
     import_module("runner.workers")
+
+
+def _notes(tree: Tree | None, repo: Repository | None) -> tuple[str, ...]:
+    """Return what a person should know of the tree and of commits in this repository."""
+    return (*(tree.notes if tree else ()), *(repo.facts.notes if repo else ()))
 
 
 async def _handover(run: Run) -> HandoverFacts:

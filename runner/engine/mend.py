@@ -166,6 +166,7 @@ class Work:
         tampering = await repo.tampered(guard)
         if tampering:
             await repo.undo(guard)
+            self.run.say(f"undone in git: {'; '.join(tampering)}", self.job.shown)
         return tampering
 
     # -- asking ------------------------------------------------------------------------------------

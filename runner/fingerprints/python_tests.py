@@ -176,6 +176,8 @@ _RESULT = re.compile(r"(?P<kind>FAIL|ERROR|UNEXPECTED SUCCESS): (?P<name>\S.*)$"
 _RULE = re.compile(r"={70}$")
 _ENDED = re.compile(r"FAILED \((?P<counts>.*(?:failures|errors|unexpected successes)=\d+.*)\)$")
 _NOT_LOADED = "unittest.loader._FailedTest"
+_FRAME = re.compile(r'\s+File "(?P<path>[^"]+)", line \d+')
+_LOADING = re.compile(r"(?:.*[\\/])?unittest[\\/]loader\.py$")
 
 
 def read_unittest(lines: Sequence[str], command: str) -> Reading | None:
@@ -183,7 +185,7 @@ def read_unittest(lines: Sequence[str], command: str) -> Reading | None:
     del command
     end = next((n for n, line in enumerate(lines) if _ENDED.match(line)), None)
     if end is None:
-        return None
+        return _never_loaded(lines)
     counts = re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", lines[end])
     ids: list[str] = []
     start = end
@@ -205,6 +207,20 @@ def read_unittest(lines: Sequence[str], command: str) -> Reading | None:
         range(start, end + 1),
         stated=sum(int(count) for count in counts),
     )
+
+
+def _never_loaded(lines: Sequence[str]) -> Reading | None:
+    """Read what unittest says when a module that it was given by name cannot be imported."""
+    starts = [n for n, line in enumerate(lines) if line == "Traceback (most recent call last):"]
+    for start in starts:
+        stop = next((n for n in range(start + 1, len(lines)) if lines[n][:1].strip()), None)
+        if stop is None:
+            return None
+        frames = [m["path"] for line in lines[start:stop] if (m := _FRAME.match(line))]
+        if any(map(_LOADING.match, frames)):
+            ids = (stable(f"{frames[-1]}: {lines[stop]}"),)
+            return Reading("unittest", Phase.COLLECT, ids, range(start, stop + 1), whole=True)
+    return None
 
 
 def _raised_in(lines: Sequence[str], start: int, end: int) -> str:
