@@ -173,6 +173,8 @@ class AgentFiles:
             raise PermissionError(msg)
         with self._parent(relative, make=True) as (folder, name):
             _replace(folder, name, data)
+        if self._permit.wrote is not None:
+            self._permit.wrote(relative, data)
 
     def _stat(self, path: str) -> FileEntry:
         self.relative(path)

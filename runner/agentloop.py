@@ -21,7 +21,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from runner.models import error_ending
 from runner.outcome import Cannot, Done, Ending, Exhausted, Mend, Usage, add_cost
 from runner.text import clean, head_tail
-from runner.toolset import MOST_CALLS, Hands, toolset
+from runner.toolset import FloodError, Hands, toolset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,10 +127,13 @@ async def drive(agent: Worker, work: Work) -> Ending:
         FullError: `work.full` said so; whatever the tools did is done.
     """
     turns = work.hands.permit.turns
-    limits = UsageLimits(request_limit=turns, tool_calls_limit=turns * MOST_CALLS)
+    # The tools themselves bound the calls of a response.
+    limits = UsageLimits(request_limit=turns)
     with capture_run_messages() as work.messages, anyio.CancelScope(deadline=work.deadline):
         try:
             return await _loop(agent, work, limits)
+        except FloodError as error:
+            return Exhausted("turns", str(error))
         except UsageLimitExceeded:
             return Exhausted("turns", f"{work.usage.requests} of {turns} requests made")
         except _SpentError:

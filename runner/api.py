@@ -5,6 +5,7 @@ argv or Python → load and validate → prepare (nothing has run yet) → engin
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -13,22 +14,25 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from runner.engine.graph import Graph
-from runner.engine.names import asks_git
-from runner.engine.state import Ports, Run, Workers
+from runner.engine.names import asks_git, untrusted_inputs
+from runner.engine.state import Ports, Run, Workers, all_steps
+from runner.engine.stopping import watch_signals, watch_time
+from runner.errors import RunnerError
 from runner.events import CommandOutput, RunFinished, RunStarted, StepFinished
 from runner.journal import Journal, new_run_id
-from runner.money import Purse
 from runner.outcome import Status, StepOutcome
-from runner.plan import Options
+from runner.plan import MAIN, Options, Prompt, Uses
+from runner.plan import Run as RunStep
 from runner.policy import ladder
 from runner.prepare import Prepared, find_and_load, plan_of, prepare, work_tree
 from runner.report import Tally, exit_code
-from runner.workspace.processes import end_strays
+from runner.workspace.masking import Mask
+from runner.workspace.processes import adopting, end_strays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,10 +40,13 @@ if TYPE_CHECKING:
     from runner.brief import HandoverFacts
     from runner.events import Event, Sink
     from runner.git import Repository
-    from runner.plan import Workflow
+    from runner.plan import Step, Workflow
     from runner.policy import Policy
     from runner.report import Report
     from runner.workspace.tree import Tree
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 async def execute(
@@ -75,8 +82,13 @@ async def execute(
         run_id = new_run_id(time.time())
         journal.begin(run_id, prepared.root)
         stack.callback(journal.end, run_id)
+        # What escapes its command is still found, for it becomes this process's child.
+        stack.enter_context(adopting())
         session = Session(prepared, journal, run_id, sinks, policy)
-        return await session.go(stack, handle_signals=handle_signals)
+        try:
+            return await session.go(stack, handle_signals=handle_signals)
+        except (BaseExceptionGroup, OSError) as error:
+            raise _told(_first_of(error)) from error
 
 
 async def run(
@@ -155,15 +167,18 @@ class Session:
     ) -> None:
         self.prepared, self.journal, self.run_id = prepared, journal, run_id
         self.sinks, self.policy = sinks, policy
+        self.mask = Mask(prepared.secrets.values())
         self.tally = Tally()
         self.began = time.monotonic()
-        self.interrupted: int | None = None
         self.run_dir = prepared.state / "runs" / run_id
         self._workers: Workers | None = None
+        self._late: Tree | None = None
         self._loading = anyio.Lock()
 
     def emit(self, event: Event) -> None:
         """Journal an event, then tell everybody."""
+        if self.mask:
+            event = self.mask.noun(event)
         if not isinstance(event, CommandOutput):
             self.journal.append(self.run_id, event)
             self.tally.add(event)
@@ -186,12 +201,14 @@ class Session:
             run_dir=self.run_dir,
             emit=self.emit,
             tree=tree,
+            late_tree=lambda: self._late_tree(stack),
             repo=repo,
             start=await repo.start_state() if repo and prepared.ships else None,
             agents=prepared.agents,
             choices=prepared.choices,
             inputs=prepared.inputs,
             secrets=prepared.secrets,
+            mask=self.mask,
             environ=prepared.environ,
             workers=lambda: self._load_workers(stack, run),
             policy=self.policy,
@@ -199,41 +216,37 @@ class Session:
         )
         run = Run(ports)
         self.emit(self._started(repo))
-        run.start_tree = await run.snapshot("", "start")
-        for note in _notes(tree, repo if prepared.ships else None):
-            run.say(note)
-        jobs = prepared.options.jobs or os.cpu_count() or 1
-        graph = Graph(run, prepared.steps, prepared.inputs, anyio.CapacityLimiter(jobs), run.lock)
-        await self._until_done_or_told(graph, handle_signals=handle_signals)
-        with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as watchers:
+            try:
+                with anyio.CancelScope() as work:
+                    if handle_signals:
+                        watchers.start_soon(watch_signals, run, work)
+                    if prepared.budget.seconds is not None:
+                        watchers.start_soon(watch_time, run, work, prepared.budget.seconds)
+                    await self._work(run)
+            except anyio.get_cancelled_exc_class():
+                # Not told by us, but by the program that this is a part of.
+                run.signal = run.signal or signal.SIGINT
+                await self._finish(run)
+                raise
             await self._finish(run)
+            if handle_signals and run.signal is not None:
+                # What a server beside us was made to start: a local remote's hooks, say.
+                end_strays()
+            watchers.cancel_scope.cancel()
         return self.tally.report()
 
-    async def _until_done_or_told(self, graph: Graph, *, handle_signals: bool) -> None:
-        seconds = self.prepared.budget.seconds
-        async with anyio.create_task_group() as group:
-            if handle_signals:
-                group.start_soon(self._watch_signals, group.cancel_scope)
-            with anyio.move_on_after(seconds) as limit:
-                await graph.go()
-            if limit.cancelled_caught:
-                graph.run.halt(f"the run's time budget of {seconds:.0f} s is used up", 3)
-            group.cancel_scope.cancel()
-
-    async def _watch_signals(self, scope: anyio.CancelScope) -> None:
-        """End the run in good order on the first signal, at once on the second."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-            async for number in signals:
-                if self.interrupted is not None:
-                    end_strays()
-                    os._exit(128 + number)
-                self.interrupted = int(number)
-                scope.cancel()
-                # The receiver must outlive the cancelled scope, or a second signal finds nobody.
-                with anyio.CancelScope(shield=True):
-                    async for again in signals:
-                        end_strays()
-                        os._exit(128 + again)
+    async def _work(self, run: Run) -> None:
+        """Take the first snapshot and run the graph."""
+        prepared, ports = self.prepared, run.ports
+        run.start_tree = await run.snapshot("", "start")
+        for note in _notes(ports.tree, ports.repo if prepared.ships else None):
+            run.say(note)
+        jobs = prepared.options.jobs or os.cpu_count() or 1
+        slots = anyio.CapacityLimiter(jobs)
+        untrusted = untrusted_inputs(prepared.workflow)
+        graph = Graph(run, prepared.steps, prepared.inputs, slots, run.lock, untrusted=untrusted)
+        await graph.go()
 
     async def _open(self) -> tuple[Tree | None, Repository | None]:
         """Open the tree and the repository where this run needs them."""
@@ -253,6 +266,15 @@ class Session:
         if not prepared.hashes:
             return None, repo
         return await Tree.open(prepared.root, prepared.state), repo
+
+    async def _late_tree(self, stack: AsyncExitStack) -> Tree:
+        """Open the tree of a run that hashes nothing, for an autofix is about to change it."""
+        if self._late is None:
+            from runner.workspace.tree import Tree  # noqa: PLC0415  as in `_open`
+
+            self._late = await Tree.open(self.prepared.root, self.prepared.state)
+            stack.callback(self._late.close)
+        return self._late
 
     def _started(self, repo: Repository | None) -> RunStarted:
         prepared = self.prepared
@@ -281,8 +303,10 @@ class Session:
         async with self._loading:
             if self._workers is not None:
                 return self._workers
-            await anyio.to_thread.run_sync(_import_workers)
+            # Told to end, the run does not wait for it.
+            await anyio.to_thread.run_sync(_import_workers, abandon_on_cancel=True)
             from runner.engine.delegate import delegate  # noqa: PLC0415  as the next
+            from runner.money import Purse  # noqa: PLC0415  as the next
             from runner.workers import ModelWorkers  # noqa: PLC0415  the one lazy door to models
 
             prepared = self.prepared
@@ -299,28 +323,31 @@ class Session:
                 delegate=lambda items, step: delegate(run, items, step),
                 facts=lambda: _handover(run),
             )
+            if run.available(MAIN) and any(map(_escalates, prepared.steps)):
+                workers.keep_back()
             stack.push_async_callback(workers.aclose)
             self._workers = workers
             return workers
 
     async def _finish(self, run: Run) -> None:
-        """Settle what did not end by itself, keep what was not committed, write the last event."""
-        stopped = self.interrupted is not None or bool(run.stop_code)
+        """Settle what never began, keep what was not committed, write the last event."""
         for step in self.prepared.steps:
             if step.id not in run.outcomes:
-                why = "interrupted" if self.interrupted is not None else run.stop
-                outcome = StepOutcome(step.id, Status.CANCELLED, reason=why)
+                outcome = StepOutcome(step.id, Status.CANCELLED, reason=run.stop)
                 run.outcomes[step.id] = outcome
                 self.emit(StepFinished(outcome))
-        left = await self._uncommitted(run)
-        lenient = {step.id for step in self.prepared.steps if step.allow_failure}
+        left: tuple[str, ...] = ()
+        with anyio.CancelScope(shield=True):
+            left = await self._uncommitted(run)
+        lenient = {shown for shown, _, may_fail in all_steps(self.prepared.steps) if may_fail}
         code = exit_code(
             (o for o in run.outcomes.values() if o.id not in lenient),
-            interrupted=self.interrupted,
+            interrupted=run.signal,
             run_codes=(run.stop_code,),
             uncommitted=left,
             allow_uncommitted=self.prepared.options.allow_uncommitted,
         )
+        stopped = run.signal is not None or bool(run.stop_code)
         status = "succeeded" if code in (0, 7) else "cancelled" if stopped else "failed"
         repo = run.ports.repo
         self.emit(
@@ -339,16 +366,45 @@ class Session:
 
     async def _uncommitted(self, run: Run) -> tuple[str, ...]:
         """Return what autofix and mends changed and no commit took up; keep it as a patch."""
-        tree = run.ports.tree
-        if tree is None:
+        tree = run.ports.tree or self._late
+        if tree is None or not run.start_tree:
             return ()
-        end = await run.snapshot("", "end")
+        end = await run.snapshot_of(tree, "", "end")
         changed = {change.path for change in await tree.changes(run.start_tree, end)}
         left = tuple(sorted(run.mended & changed))
         if left:
             patch = await tree.diff(run.start_tree, end)
             (self.run_dir / "uncommitted.patch").write_text(patch, "utf-8", "surrogateescape")
         return left
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """Return what broke first: task groups wrap it, and callers catch it by its type."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
+def _told(error: BaseException) -> BaseException:
+    """Return a disk's own failure as a person should read it; all else as it is."""
+    if not isinstance(error, OSError) or error.errno not in NO_ROOM:
+        return error
+    where = error.filename2 or error.filename or "the state directory"
+    return RunnerError(
+        f"{os.fsdecode(where)}: {error.strerror}",
+        hint="Make room or choose another place with --state-dir, then run again.",
+    )
+
+
+def _escalates(step: Step) -> bool:
+    """Tell whether a packet to main may come of a step."""
+    match step.kind:
+        case Uses(workflow):
+            return any(map(_escalates, workflow.steps))
+        case RunStep(escalate=escalate) | Prompt(escalate=escalate):
+            return escalate is not None
+        case _:
+            return False
 
 
 def _import_workers() -> None:

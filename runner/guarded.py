@@ -122,6 +122,8 @@ ALWAYS: dict[str, tuple[str, ...]] = {
         "**/usercustomize.py",
         "**/*.pth",
     ),
+    # A file that it hides is neither judged nor committed, and may still make a check pass.
+    "what is ignored": ("**/.gitignore",),
     "an environment that the commands run": (
         "**/node_modules/**",
         "**/.venv/**",

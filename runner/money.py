@@ -26,6 +26,7 @@ class OverBudgetError(RunnerError):
         needed: Worst case of the request in USD; `None` when no price is known.
         left: What the purse still has in USD, not counting what others have reserved; `None` when
             the purse has no ceiling in USD.
+        kept_back: Whether it could pay, were a part of it not kept back.
     """
 
     exit_code = 3
@@ -37,12 +38,14 @@ class OverBudgetError(RunnerError):
         purse: str,
         needed: Decimal | None,
         left: Decimal | None,
+        kept_back: bool = False,
         hint: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.purse = purse
         self.needed = needed
         self.left = left
+        self.kept_back = kept_back
 
 
 @frozen
@@ -160,7 +163,8 @@ class Purse:
                 no price is known under a ceiling in USD.
         """
         while True:
-            for purse in self._chain():
+            # The run's purse first: when that is short, the run ends and not only an attempt.
+            for purse in reversed(self._chain()):
                 purse.refuse_hopeless(worst, kept=kept)
             short = next((p for p in self._chain() if not p.covers(worst, kept=kept)), None)
             if short is None:
@@ -183,16 +187,29 @@ class Purse:
         if self.disputed:
             raise self._over(worst, room, "the provider reported more usage than is possible")
         if room is not None and worst.usd is None:
-            raise self._over(worst, room, "no price is known for this model")
+            raise OverBudgetError(
+                f"no price is known for this model, so that the budget of ${self.usd} covers no "
+                "request of it; give its price: --price MODEL=IN/OUT, in USD per million tokens.",
+                purse=self.name,
+                needed=None,
+                left=max(ZERO, room),
+                hint="Nothing was sent.",
+            )
         if room is not None and worst.usd is not None and worst.usd > room:
-            raise self._over(worst, room, f"the next request may cost ${worst.usd:.4f}")
+            why = f"the next request may cost ${worst.usd:.4f}"
+            if not kept and worst.usd <= room + self.keep_back:
+                why += f", and ${self.keep_back:.4f} is kept back for an escalation"
+                raise self._over(worst, room, why, kept_back=True)
+            raise self._over(worst, room, why)
         if self.tokens is not None and worst.tokens > self.tokens - self.spent_tokens:
             left = self.tokens - self.spent_tokens
             raise self._over(
                 worst, room, f"the next request may take {worst.tokens} tokens of {left} left"
             )
 
-    def _over(self, worst: Worst, room: Decimal | None, why: str) -> OverBudgetError:
+    def _over(
+        self, worst: Worst, room: Decimal | None, why: str, *, kept_back: bool = False
+    ) -> OverBudgetError:
         left = None if room is None else max(ZERO, room)
         money = (
             "" if left is None else f", ${left:.4f} left of ${self.usd}, ${self.spent:.4f} spent"
@@ -202,6 +219,7 @@ class Purse:
             purse=self.name,
             needed=worst.usd,
             left=left,
+            kept_back=kept_back,
             hint="Nothing was sent. Give more with --budget USD.",
         )
 

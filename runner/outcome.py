@@ -185,6 +185,8 @@ class OverBudget:
     needed: Decimal | None
     left: Decimal | None
     detail: str
+    kept_back: bool = False
+    """What is left is kept for a packet to main, which may still be asked."""
 
 
 Ending = Done | Cannot | Exhausted | Refused | Unavailable | Misconfigured | OverBudget

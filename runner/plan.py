@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from runner.frozen import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
     from pathlib import Path
 
@@ -207,6 +207,14 @@ class Workflow:
     """`defaults.fix`, for hooks and for `--fix STEP`; `None` when the file has none."""
 
 
+def with_used(workflow: Workflow) -> Iterator[Workflow]:
+    """Yield a workflow and all that its steps use."""
+    yield workflow
+    for step in workflow.steps:
+        if isinstance(step.kind, Uses):
+            yield from with_used(step.kind.workflow)
+
+
 @frozen
 class AgentSpec:
     """An agent's definition: front matter and instructions."""
@@ -282,6 +290,8 @@ class Options:
     inputs: Mapping[str, str | float | bool] = field(
         default_factory=dict[str, "str | float | bool"]
     )
+    input_files: bool = False
+    """Whether a value `@FILE` of an input is read from that file; the command line says so."""
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
     prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])

@@ -73,6 +73,8 @@ def _by_ending(evidence: Evidence) -> Judgement:
             return Judgement(Verdict.INFRA, f"provider unavailable: {detail}")
         case Misconfigured(why, detail):
             return Judgement(Verdict.INFRA, f"{why.replace('_', ' ')}: {detail}")
+        case OverBudget(detail=detail, kept_back=True):
+            return Judgement(Verdict.HARD, f"the step's share of the budget is used up: {detail}")
         case OverBudget(detail=detail):
             return Judgement(Verdict.CANCELLED, f"budget: {detail}")
         case Cannot(reason):

@@ -12,8 +12,10 @@ from runner import loader
 from runner.errors import NotGranted, UsageError
 from runner.events import StepPlan
 from runner.frozen import frozen
-from runner.models.choice import choose, is_scripted
-from runner.plan import Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
+from runner.models.choice import choose, is_scripted, split
+from runner.plan import CHEAP, MAIN, Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
+from runner.suggest import did_you_mean
+from runner.workspace.environment import ungranted
 from runner.workspace.state import repo_state, state_root
 
 if TYPE_CHECKING:
@@ -78,12 +80,21 @@ def prepare(
     config = loader.load_config()
     steps = selected(workflow, options.steps)
     _check_named(workflow, options.fix, "--fix")
+    _check_fixable(workflow, options.fix)
+    _check_roles(workflow, options.models, config.models)
+    trusted = config.grants.trust_checkout_auth or options.trust_checkout_auth
+    options = replace(options, trust_checkout_auth=trusted)
     grants = replace(
         config.grants,
         secrets=(*config.grants.secrets, *options.secrets),
         network=config.grants.network or options.allow_network,
         shell=config.grants.shell or options.allow_shell,
     )
+    choices = choose(workflow.models, options.models, environ, config, options.providers)
+    if not options.no_models:
+        _check_scripts(choices.values(), root)
+    trusted = options.trust_checkout_auth or config.grants.trust_checkout_auth
+    options = replace(options, trust_checkout_auth=trusted)
     # Reading the definitions costs more than all else here: only where one can be asked.
     asks = bool(options.fix) or any(map(_asks, _all(steps)))
     agents = loader.load_agents(root, workflow) if asks else dict[str, "AgentSpec"]()
@@ -94,8 +105,10 @@ def prepare(
         options=options,
         config=config,
         agents=agents,
-        choices=choose(workflow.models, options.models, environ, config, options.providers),
-        inputs=loader.resolve_inputs(workflow, options.inputs, cwd),
+        choices=choices,
+        inputs=loader.resolve_inputs(
+            workflow, options.inputs, cwd if options.input_files else None
+        ),
         secrets=_granted(steps, options, grants, environ),
         budget=_budget(workflow.budget, options, config.ceilings),
         grants=grants,
@@ -156,7 +169,24 @@ def find_and_load(target: str | Path | Workflow | None, root: Path, cwd: Path) -
         target = str(target)
     if target is not None and (cwd / target).is_file():
         return loader.load_workflow(cwd / target, root=root)
-    return loader.load_workflow(loader.find_workflow(target, root), root=root)
+    try:
+        path = loader.find_workflow(target, root)
+    except UsageError as error:
+        raise _step_meant(target, root) or error from None
+    return loader.load_workflow(path, root=root)
+
+
+def _step_meant(target: str | None, root: Path) -> UsageError | None:
+    """Return an error that helps where a step was named in the workflow's place."""
+    try:
+        workflow = loader.load_workflow(loader.find_workflow(None, root), root=root)
+    except UsageError:
+        return None
+    if target not in {step.id for step in workflow.steps} or workflow.file is None:
+        return None
+    file = workflow.file.relative_to(root)
+    hint = f"It is a step: name the workflow before it, `{file} {target}`."
+    return UsageError(f"there is no workflow `{target}`", hint=hint)
 
 
 def _check_named(workflow: Workflow, names: Iterable[str], what: str) -> None:
@@ -166,6 +196,35 @@ def _check_named(workflow: Workflow, names: Iterable[str], what: str) -> None:
             raise UsageError(
                 f"{what} {name!r}: workflow {workflow.name!r} has no such step",
                 hint=f"Its steps are: {', '.join(known)}.",
+            )
+
+
+def _check_scripts(choices: Iterable[Choice], root: Path) -> None:
+    """Read the scripts of scripted models, so that a wrong one is told before anything runs."""
+    scripts = dict.fromkeys(split(one.id)[1] for one in choices if is_scripted(one.id))
+    if not scripts:
+        return
+    from runner.models.scriptfile import load_script  # noqa: PLC0415  no other run pays for it
+
+    for script in scripts:
+        load_script(root / script)
+
+
+def _check_roles(workflow: Workflow, named: Iterable[str], configured: Iterable[str]) -> None:
+    known = dict.fromkeys((MAIN, CHEAP, *workflow.models, *configured))
+    for role in named:
+        if role not in known:
+            hint = did_you_mean(role, known, label="Roles")
+            raise UsageError(f"there is no model role {role!r}", hint=hint)
+
+
+def _check_fixable(workflow: Workflow, names: Sequence[str]) -> None:
+    runs = [step.id for step in workflow.steps if isinstance(step.kind, Run)]
+    for name in names:
+        if name not in runs:
+            raise UsageError(
+                f"--fix {name!r}: only a command step is mended",
+                hint=f"Those are: {', '.join(runs)}." if runs else "There is none.",
             )
 
 
@@ -186,6 +245,11 @@ def _granted(
             raise NotGranted(
                 f"step {step.id!r} asks for network access, which is not granted",
                 hint="Grant it with --allow-network.",
+            )
+        for name in ungranted(step.inherit, step.secrets):
+            raise NotGranted(
+                f"step {step.id!r} inherits {name!r}, which looks like a secret and is not granted",
+                hint=f"Name it under the step's `secrets:` and give --secret {name}.",
             )
         for name in step.secrets:
             if name not in grants.secrets:

@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from runner.frozen import frozen
-from runner.frozen import frozen
 from runner.plan import Price
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ __all__ = (
     "Nature",
     "Scope",
     "is_judge",
+    "is_lock",
     "is_test",
     "matches",
     "nature_of",
@@ -101,6 +102,7 @@ def scope_for(
     workflow_file: str | None,
     nature: Nature,
     scripts: tuple[str, ...] = (),
+    used_files: tuple[str, ...] = (),
 ) -> Scope:
     """Make the scope of a step's mends.
 
@@ -108,10 +110,13 @@ def scope_for(
         write: The step's own `fix.write`; `None` is everything in the tree.
         protect: The step's `protect` together with the defaults'. Nothing lifts these.
         workflow_file: The workflow, relative to the root; `None` where it lies outside of it.
+        used_files: Workflows that it uses, the same way.
         nature: What the step's command judges; decides whether tests and configuration are guarded.
         scripts: Further files that make up the judge, such as the script that the command runs.
     """
     guards = [Guard(why, globs) for why, globs in ALWAYS.items()]
+    if used_files:
+        guards.insert(0, Guard("a workflow that is used", tuple(map(_literal, used_files))))
     if workflow_file is not None:
         guards.insert(0, Guard("the workflow file", (_literal(workflow_file),)))
     if scripts:
@@ -147,6 +152,11 @@ def violations(
 def is_test(path: str) -> bool:
     """Return whether `path` is a test or belongs to the tests."""
     return matches_any(_folded(TESTS), _fold(path))
+
+
+def is_lock(path: str) -> bool:
+    """Return whether `path` is a lock file, which building may rewrite."""
+    return matches_any(_folded(ALWAYS["a lock file"]), _fold(path))
 
 
 def is_judge(path: str) -> bool:

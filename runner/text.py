@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 _ESCAPES = re.compile(
     r"(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"  # strings
@@ -130,7 +130,7 @@ def fence(text: str, label: str, *, token: str | None = None) -> str:
             Without it: 64 random bits.
     """
     inner = clean(text)
-    base = token if token is not None else secrets.token_hex(8)
+    base = token if token is not None else os.urandom(8).hex()
     mark, more = base, 0
     while mark.casefold() in inner.casefold():
         more += 1

@@ -34,6 +34,8 @@ class Permit:
     """Whether a path (relative to `root`, symbolic links resolved) may be written."""
     why_not: Callable[[str], str]
     """Why a path may not be written, as a sentence for the model."""
+    wrote: Callable[[str, bytes], None] | None = None
+    """Told of each file that a tool has written, and with what."""
     check: Callable[[], Awaitable[str]] | None = None
     """Runs the step's own command and says how it ended; `None` where the step has none."""
     shell: bool = False

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MOST_CALLS = 16
 """Tool calls of one response that are served; the rest is refused."""
+MOST_FLOODS = 3
+"""Responses of one attempt with more calls than that; the next call ends the attempt."""
 MOST_ITEMS = 20
 """Items of one `delegate` call."""
 _MOST_REPEATS = 2
@@ -43,6 +45,10 @@ _RESULT_BYTES = 20_000
 _OUTPUT_BYTES = 6_000
 _MOST_SHELL_SECONDS = 300
 _SHOWN = ("command", "pattern", "path", "glob", "tasks")
+
+
+class FloodError(Exception):
+    """Raised when an agent keeps calling more tools at once than are served."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,6 +65,7 @@ class Hands:
     files: AgentFiles = field(init=False)
     _step: int = -1
     _calls: int = 0
+    _floods: int = 0
     _last: str = ""
     _repeats: int = 0
 
@@ -66,11 +73,21 @@ class Hands:
         self.files = AgentFiles(self.permit)
 
     def refusal(self, tool: str, arguments: Mapping[str, Any], run_step: int) -> str:
-        """Say why a call is not served; empty when it is."""
+        """Say why a call is not served; empty when it is.
+
+        Raises:
+            FloodError: Once more too many calls in one response.
+        """
         if run_step != self._step:
             self._step, self._calls = run_step, 0
         self._calls += 1
         if self._calls > MOST_CALLS:
+            # Each refused call costs time and tokens as well: nobody may go on like that.
+            self._floods += self._calls == MOST_CALLS + 1
+            if self._floods >= MOST_FLOODS:
+                raise FloodError(
+                    f"{MOST_FLOODS} responses with more than {MOST_CALLS} tool calls each"
+                )
             return f"More than {MOST_CALLS} calls in one response: call this again later."
         call = json.dumps([tool, arguments], sort_keys=True, default=str)
         self._repeats = self._repeats + 1 if call == self._last else 0

@@ -6,9 +6,14 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+import pydantic_ai
+
+from runner import price
+from runner.brief import FIXED_BYTES, PACKET_BYTES
 from runner.conversation import MainConversation
 from runner.events import ModelResponded
 from runner.models import Models
+from runner.models.exchange import LEAST_OUTPUT_TOKENS, UNSEEN_TOKENS
 from runner.money import Purse
 from runner.outcome import Usage, add_cost
 from runner.plan import MAIN
@@ -45,8 +50,11 @@ class ModelWorkers:
         delegate: Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]],
         facts: Callable[[], Awaitable[HandoverFacts]],
     ) -> None:
+        # The library would greet the user across the live tree. Its own switch, made for programs.
+        pydantic_ai.BANNER_ENABLED = False
         self._purse, self._listeners, self._choices = purse, emit, choices
         self._roster, self._root, self._token = roster, root, token
+        self._prices = prices
         self._delegate, self._facts = delegate, facts
         self._models = Models(
             purse=purse,
@@ -59,6 +67,14 @@ class ModelWorkers:
         self._main: MainConversation | None = None
         self._purses: dict[str, Purse] = {}
         self._rows: dict[tuple[str, int], list[ModelResponded]] = {}
+
+    def keep_back(self) -> None:
+        """Keep what one packet to main takes at worst out of subagents' reach, half at most."""
+        purse, priced_as = self._purse, self._models.priced_as(self._choices[MAIN].id)
+        if purse.usd is not None and priced_as is not None:
+            tokens = FIXED_BYTES + PACKET_BYTES + UNSEEN_TOKENS  # no token is less than a byte
+            usd = price.worst_case(priced_as, tokens, LEAST_OUTPUT_TOKENS, prices=self._prices)
+            purse.keep_back = min(usd or Decimal(0), purse.usd / 2)
 
     async def subagent(self, ask: SubagentAsk) -> Mend:
         """Run a fresh subagent to its end."""

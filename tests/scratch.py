@@ -84,13 +84,14 @@ class Scratch:
         file.write_text(dedent(workflow))
         self.events.clear()
         inputs, models = options.pop("inputs", {}), options.pop("models", {})
+        watch = options.pop("watch", None)
         return await run(
             file,
             cwd=self.root,
             inputs=inputs,
             models=models,
             options=Options(state_dir=self.root.parent / "state", **options),
-            sinks=[self.events.append],
+            sinks=[self.events.append, watch] if watch else [self.events.append],
         )
 
     def of(self, kind: type[Any]) -> list[Any]:

@@ -63,6 +63,11 @@ def seconds_of_true() -> float:
     return time.perf_counter() - started
 
 
+def processes_of(parent: int) -> list[str]:
+    argv = ["ps", "-o", "pid=,stat=", "--ppid", str(parent)]
+    return subprocess.run(argv, capture_output=True, text=True).stdout.splitlines()
+
+
 def open_files() -> int:
     return len(list(Path("/dev/fd").iterdir()))
 
@@ -232,6 +237,17 @@ async def test_what_outlives_its_leader_is_ended(script: str, nap: str) -> None:
     assert (result.head, result.exit_code, result.timed_out) == ("x\n", 0, False)
     assert time.monotonic() - started < 0.3 + 1
     assert sleeping(nap) == []
+
+
+@linux
+async def test_nothing_escapes_in_the_moment_of_forking(nap: str) -> None:
+    """The leader is gone before its children have even executed their programs."""
+    script = f"(setsid bash -c '(setsid {nap} &) ; {nap}' >/dev/null 2>&1 &)"
+    for _ in range(40):
+        await run_command(shell(script))
+        assert sleeping(nap) == []
+    rows = processes_of(os.getpid())
+    assert [row for row in rows if " Z" in row] == []
 
 
 async def test_a_background_writer_gets_to_finish() -> None:

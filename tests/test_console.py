@@ -52,6 +52,7 @@ from runner.events import (
     CommandStarted,
     Decided,
     Event,
+    GitFact,
     Notice,
     Restored,
     RunFinished,
@@ -276,6 +277,26 @@ def advice(**facts: object) -> list[str]:
     return next_steps(replace(step, **facts), summarise([START]))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("file", "where", "text"),
+    [
+        ("/r/workflow.yaml", "", "--fix test"),
+        ("/r/.runner/workflow.yaml", "", "--fix test"),
+        ("/r/ci/a.yaml", "", "--fix test ci/a.yaml"),
+        ("/x/a.yaml", " -C /r --state-dir /s", "--fix test /x/a.yaml -C /r --state-dir /s"),
+    ],
+)
+def test_commands_work_as_they_are_named(file: str, where: str, text: str) -> None:
+    report = summarise([replace(START, file=file), RunFinished(1, "failed", 1.0)])
+    step = StepReport("ci/test", "run", "pytest", "failed", log="/s/log")
+    assert next_steps(step, report, where=where) == [
+        f"No model was asked: this step has no fix. Try: runner exec {text}",
+        f"Whole output: runner log {RUN} ci/test{where}",
+    ]
+    ended = render_end(report, width=80, color=False, glyphs=UNICODE, where=where)
+    assert f"Look  runner show {RUN}{where}\n" in ended
+
+
 def test_what_to_do_next() -> None:
     unasked = "No model was asked: this step has no fix. Try: runner exec --fix test"
     log = f"Whole output: runner log {RUN} test"
@@ -329,8 +350,10 @@ def test_what_it_cost_is_said(responses: list[Event], text: str) -> None:
 
 
 def test_commit_and_push_are_said() -> None:
-    last = RunFinished(0, "succeeded", 1.0, "abcdef0123456789", "main", "refs/heads/x")
-    assert "Git   commit abcdef0123 on main, pushed to refs/heads/x\n" in end([START, last])
+    sha = "abcdef0123456789"
+    pushed = GitFact("push", "push", {"sha": sha, "ref": "refs/heads/x", "remote": "origin"})
+    text = end([START, pushed, RunFinished(0, "succeeded", 1.0, sha, "main", sha)])
+    assert "Git   commit abcdef0123 on main, pushed to origin x\n" in text
 
 
 # Without what `text.clean` is tested for itself, every part of an event may be hostile.

@@ -124,6 +124,24 @@ async def test_else_stop_ends_the_run_as_succeeded(world: Path) -> None:
     assert status(dirty) == {"gate": "succeeded", "next": "succeeded"}
 
 
+async def test_a_condition_sees_the_variables_that_the_step_declares(world: Path) -> None:
+    repo = make(world)
+    report = await repo.run("""
+        inputs: { stage: { default: prod } }
+        defaults: { env: { WHERE: here } }
+        steps:
+          - id: "on"
+            env: { STAGE: "${{ inputs.stage }}" }
+            if: env.STAGE == "prod" and env.WHERE == "here"
+            run: "true"
+          - id: "off"
+            env: { STAGE: "${{ inputs.stage }}" }
+            if: env.STAGE != "prod"
+            run: "true"
+        """)
+    assert status(report) == {"on": "succeeded", "off": "skipped"}
+
+
 async def test_fail_fast_starts_nothing_new(world: Path) -> None:
     repo = make(world)
     report = await repo.run(

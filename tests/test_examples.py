@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -59,6 +60,20 @@ def test_a_workflow_runs_as_it_says(name: str, folder: Path) -> None:
     command = re.search(r"^# Run: runner (.*)$", (EXAMPLES / name).read_text(), re.MULTILINE)
     assert command
     run(folder, sys.executable, "-m", "runner", *shlex.split(command[1]))
+
+
+def test_the_example_of_delegate_shows_one_batch(folder: Path) -> None:
+    text = (EXAMPLES / "08_delegate.yaml").read_text()
+    command = text.partition("# Run: runner ")[2].partition("\n")[0]
+    options = (*shlex.split(command), "--events", "-")
+    lines = run(folder, sys.executable, "-m", "runner", *options).splitlines()
+    events = [json.loads(line) for line in lines]
+    calls = [one for one in events if one["type"] == "tool_called" and one["tool"] == "delegate"]
+    ended = {one["outcome"]["id"]: one["outcome"]["rung"] for one in events if "outcome" in one}
+    assert len(calls) == 1
+    assert not calls[0]["failed"]
+    assert ended["write/spelling"] == ended["write/stops"] == "subagent"
+    assert ended["write/length"] == ended["spelling"] == "command"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -137,6 +137,7 @@ UNITTEST = ids(
         ("unittest-failures", "unittest", Phase.RUN, UNITTEST),
         ("unittest-verbose", "unittest", Phase.RUN, UNITTEST),
         ("unittest-import", "unittest", Phase.COLLECT, None),
+        ("unittest-not-loaded", "unittest", Phase.COLLECT, None),
         (
             "ruff-full",
             "ruff",

@@ -288,12 +288,45 @@ def test_the_remote_is_origin_else_the_first_one(tmp_path: Path) -> None:
 def test_an_existing_workflow_is_kept_unless_forced(tmp_path: Path) -> None:
     write(tmp_path, {".runner/workflow.yaml": "mine"})
     with pytest.raises(UsageError, match="exists already") as caught:
-        initialise(tmp_path, ci="github")
-    assert "--force" in str(caught.value)
-    assert not (tmp_path / ".github").exists()
+        initialise(tmp_path)
+    assert "runner init --force" in str(caught.value)
     assert (tmp_path / ".runner/workflow.yaml").read_text() == "mine"
     assert initialise(tmp_path, force=True).files == (".runner/workflow.yaml",)
     assert "steps:" in (tmp_path / ".runner/workflow.yaml").read_text()
+
+
+def test_a_ci_job_is_written_beside_the_users_own_workflow(tmp_path: Path) -> None:
+    write(tmp_path, {".runner/workflow.yaml": "mine"})
+    written = initialise(tmp_path, ci="github")
+    assert written.kept
+    assert written.files == (".github/workflows/runner.yml",)
+    assert (tmp_path / ".runner/workflow.yaml").read_text() == "mine"
+    with pytest.raises(UsageError, match="runner init --ci github --force"):
+        initialise(tmp_path, ci="github")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", "[project"),
+        ("package.json", '{"scripts": '),
+        (".pre-commit-config.yaml", "repos: ["),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_told(name: str, text: str, tmp_path: Path) -> None:
+    proposal = propose(gather(write(tmp_path, {name: text}), which()))
+    assert proposal.notes == (f"{name} cannot be parsed, so nothing in it was seen",)
+
+
+def test_an_empty_file_is_not_told(tmp_path: Path) -> None:
+    files = {"pyproject.toml": "", "package.json": "", ".pre-commit-config.yaml": ""}
+    assert gather(write(tmp_path, files), which()).broken == ()
+
+
+def test_what_cannot_be_written_is_a_message(tmp_path: Path) -> None:
+    write(tmp_path, {".runner": "a file where the folder should be"})
+    with pytest.raises(UsageError, match="cannot be written: File exists"):
+        initialise(tmp_path)
 
 
 @pytest.mark.parametrize("system", ["github", "gitlab"])

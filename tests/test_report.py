@@ -130,7 +130,7 @@ def story() -> list[Event]:
         StepStarted("commit"),
         GitFact("commit", "commit", {"sha": "c1", "branch": "main"}),
         StepFinished(outcomes[2]),
-        RunFinished(0, "succeeded", 7.25, "c1", "main", "refs/heads/x"),
+        RunFinished(0, "succeeded", 7.25, "c1", "main", "c1"),
     ]
 
 
@@ -147,7 +147,7 @@ def test_the_report_as_json_is_the_published_form_key_for_key() -> None:
         "schema": 1, "run_id": "20261121-174530-3f9a", "workflow": "ship", "status": "succeeded",
         "exit_code": 0, "seconds": 7.25, "cost_usd": 0.003,
         "baseline": {"inline_usd": None, "switch_usd": None, "estimated": True}, "scripted": False,
-        "git": {"before": "c0", "after": "c1", "branch": "main", "remote_ref": "refs/heads/x"},
+        "git": {"before": "c0", "after": "c1", "branch": "main", "remote_ref": "c1"},
         "sandbox": "none", "state_dir": "/s",
         "models": {"main": {"id": "a:big", **none}, "cheap": used},
         "prefix": {"requests": 0, "conversations": 0, "unbroken": True, "breaks": []},
@@ -275,8 +275,9 @@ def test_work_in_no_plan_comes_after_what_was_planned() -> None:
 
 
 def test_a_pushed_ref_is_known_before_the_run_ends() -> None:
-    events = [START, GitFact("push", "push", {"ref": "refs/heads/x"})]
-    assert summarise(events).git.remote_ref == "refs/heads/x"
+    facts = {"ref": "refs/heads/x", "remote": "origin", "sha": "c1"}
+    git = summarise([START, GitFact("push", "push", facts)]).git
+    assert (git.remote_ref, git.pushed_to) == ("c1", "origin x")
 
 
 def test_raise_for_status_names_what_failed() -> None:

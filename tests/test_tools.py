@@ -416,12 +416,17 @@ async def test_the_same_call_again_and_again_is_not_served(root: Path) -> None:
 async def test_two_hundred_calls_at_once_are_bounded(root: Path) -> None:
     many = [("read_file", {"path": "src/a.py", "limit": number}) for number in range(1, 201)]
     session = Session(root, turns=3)
-    assert isinstance(await session.play(many, [DONE]), Exhausted)
-    session = Session(root, turns=12)
-    assert await session.play(many[:100], [DONE]) == Done("mended")
+    assert await session.play(many, [DONE]) == Done("mended")
     served = [result for result in session.results if "More than" not in result]
     assert len(served) == MOST_CALLS
-    assert len(session.results) == 100
+    assert len(session.results) == 200
+
+
+async def test_floods_of_calls_end_an_attempt(root: Path) -> None:
+    session = Session(root, turns=30)
+    flood = [("list", {"path": f"d{n}"}) for n in range(MOST_CALLS + 4)]
+    ending = await session.play(flood)
+    assert ending == Exhausted("turns", "3 responses with more than 16 tool calls each")
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,17 @@ from click.shell_completion import shell_complete
 
 from runner.cli.app import COMPLETE_VARIABLE, root
 
-HOW = {
-    "bash": "runner completion bash >> ~/.bashrc",
-    "zsh": "runner completion zsh >> ~/.zshrc",
-    "fish": "runner completion fish > ~/.config/fish/completions/runner.fish",
-}
+SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command("completion", epilog="For example: " + HOW["bash"])
-@click.argument("shell", type=click.Choice(list(HOW)))
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
 def completion_command(shell: str) -> int:
-    """Print the completion script for SHELL."""
+    """Print the completion script for SHELL, for its start-up file.
+
+    \b
+      runner completion bash >> ~/.bashrc
+      runner completion zsh >> ~/.zshrc      below `autoload -U compinit && compinit`
+      runner completion fish > ~/.config/fish/completions/runner.fish
+    """  # noqa: D301  `\b` is click's mark for lines to leave alone
     return shell_complete(root, {}, "runner", COMPLETE_VARIABLE, f"{shell}_source")

@@ -42,5 +42,6 @@ def demo_command(base: Path | None, seed: int, as_json: bool, quiet: bool) -> in
         environ=demo.scratch.python_first(os.environ),
     )
     problems = demo.problems(stage, report)
-    tell(demo.closing(stage, report, problems))
+    if problems or not quiet:
+        tell(demo.closing(stage, report, problems))
     return report.exit_code or (1 if problems else 0)

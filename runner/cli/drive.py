@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TextIO
 import anyio
 
 from runner.api import execute
-from runner.cli.output import print_json
+from runner.cli.output import print_json, tell
+from runner.cli.where import typed
 from runner.codec import encode
 from runner.console import make_console
 from runner.errors import UsageError
@@ -60,7 +61,8 @@ def drive(
 ) -> Report:
     """Run a workflow to its end and write what `output` asks for."""
     with ExitStack() as stack:
-        console = make_console(sys.stderr, quiet=output.quiet)
+        where = typed(cwd, options.state_dir)
+        console = make_console(sys.stderr, quiet=output.quiet, where=where)
         stack.callback(console.close)
         sinks: list[Sink] = [console]
         if output.events is not None:
@@ -83,8 +85,13 @@ def write_report(report: Report, output: Output) -> None:
     """Write the report as JSON to stdout and to a file, as asked."""
     if output.report is not None:
         text = json.dumps(to_json(report), indent=2, ensure_ascii=False) + "\n"
-        output.report.parent.mkdir(parents=True, exist_ok=True)
-        output.report.write_text(text, encoding="utf-8")
+        try:
+            output.report.parent.mkdir(parents=True, exist_ok=True)
+            output.report.write_text(text, encoding="utf-8")
+        except OSError as error:
+            # The run is over and has its own exit code: the report is in the journal as well.
+            tell(f"runner: --report {output.report}: {error.strerror}")
+            tell(f"  It is kept: runner show --json {report.run_id}")
     if output.as_json:
         print_json(to_json(report))
 
@@ -92,14 +99,29 @@ def write_report(report: Report, output: Output) -> None:
 def _event_writer(stack: ExitStack, name: str) -> Sink:
     """Return a sink that writes each event as one line of JSON as soon as it happens."""
     if name == "-":
-        return partial(_write_event, sys.stdout)
+        return EventWriter(sys.stdout)
     path = Path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return partial(_write_event, stack.enter_context(path.open("w", encoding="utf-8")))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = stack.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--events {name}: {error.strerror}") from error
+    return EventWriter(stream)
 
 
-def _write_event(stream: TextIO, event: Event) -> None:
-    if isinstance(event, CommandOutput):
-        return
-    stream.write(json.dumps(encode(event), ensure_ascii=False) + "\n")
-    stream.flush()
+class EventWriter:
+    """A sink that writes each event as one line of JSON; a reader that is gone ends no run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def __call__(self, event: Event) -> None:
+        """Write one event; the output of commands is in their logs."""
+        if self._stream is None or isinstance(event, CommandOutput):
+            return
+        try:
+            self._stream.write(json.dumps(encode(event), ensure_ascii=False) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            self._stream = None
+            tell(f"runner: events are no longer written: {error.strerror}; the run goes on")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from runner.cli.drive import Output, drive
-from runner.cli.options import options_from, run_options
+from runner.cli.options import completing, options_from, run_options
 
 EXIT_CODES = (
     "Exit codes: 0 passed; 1 a step failed; 2 bad workflow, input or missing grant; 3 budget or "
@@ -19,8 +19,10 @@ EXIT_CODES = (
 
 
 @click.command("exec", epilog=EXIT_CODES)
-@click.argument("target", required=False, metavar="[FILE|NAME]")
-@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@click.argument(
+    "target", required=False, metavar="[FILE|NAME]", shell_complete=completing("workflows")
+)
+@click.argument("steps", nargs=-1, metavar="[STEP]...", shell_complete=completing("steps"))
 @click.option("--json", "as_json", is_flag=True, help="Print the report to stdout as JSON.")
 @click.option(
     "--report",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runner.cli.options import directory_option
+from runner.cli.options import completing, directory_option
 from runner.cli.output import print_json, print_text, tell
 from runner.errors import UsageError
 from runner.loader import load_agents, workflow_schema
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
-@click.argument("target", required=False, metavar="[FILE|NAME]")
+@click.argument(
+    "target", required=False, metavar="[FILE|NAME]", shell_complete=completing("workflows")
+)
 @directory_option
 def check_command(target: str | None, directory: Path) -> int:
     """Check a workflow file, with every error by file, line and column. Exit code 2 if any."""
@@ -35,15 +37,18 @@ def check_command(target: str | None, directory: Path) -> int:
 def schema_command() -> int:
     """Print the JSON Schema of workflow files, for editors.
 
-    Save it beside the workflow and name it in the file's first line:
-    `# yaml-language-server: $schema=./runner.schema.json`
-    """
+    Save it beside the workflow, and name it in the workflow's first line:
+
+    \b
+      runner schema > runner.schema.json
+      # yaml-language-server: $schema=./runner.schema.json
+    """  # noqa: D301  `\b` is click's mark for lines to leave alone
     print_json(workflow_schema())
     return 0
 
 
 @click.command("agents")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completing("agents"))
 @directory_option
 def agents_command(name: str | None, directory: Path) -> int:
     """List the agents that steps can name, or print one NAME whole."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 def init_command(ci: str | None, force: bool, directory: Path) -> int:  # noqa: FBT001  click passes flags by name
     """Look at this repository and write a workflow that passes on it.
 
+    Beside a workflow that is there already, --ci writes the CI job alone.
+
     Only tools that the repository uses and that are installed become steps; models may mend lint,
     type and test failures. Nothing is run.
     """
@@ -37,9 +39,15 @@ def render(written: Written, root: Path) -> str:
     checks = written.proposal.checks
     width = max((len(check.id) for check in checks), default=0)
     lines = [f"Wrote {', '.join(written.files)} in {root}:"]
+    if written.kept:
+        lines = [f"Wrote {', '.join(written.files)} in {root}; the workflow stays as it is."]
+        return "\n".join([*lines, *_next()])
     lines += [f"  {check.id:<{width}}  {check.run}   ({check.why})" for check in checks]
     if not checks:
         lines.append("  Nothing to check was found: put your own commands in.")
     lines += [f"Left out: {note}" for note in written.proposal.notes]
-    lines += ["Next:", "  runner plan    what a run would do", "  runner exec    run it"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_next()])
+
+
+def _next() -> list[str]:
+    return ["Next:", "  runner plan    what a run would do", "  runner exec    run it"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runner.cli.options import directory_option, state_option
+from runner.cli.options import completing, directory_option, state_option
 from runner.cli.output import print_json, print_text, wants_color
-from runner.cli.where import journal_of
+from runner.cli.where import has_journal, journal_of, typed
 from runner.console.show import render_explain, render_runs, render_show
 from runner.errors import UsageError
 from runner.report import StepReport, summarise, to_json
@@ -20,10 +21,11 @@ from runner.report import StepReport, summarise, to_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runner.journal import Journal
+    from runner.journal import Journal, RunRow
     from runner.report import Report
 
-RUN_HELP = "RUN is a run id, its beginning or last part, or `last`, the default."
+RUN_WORDS = "RUN is a run id, its beginning or last part, or `last`"
+RUN_HELP = f"{RUN_WORDS}, the default."
 
 
 @click.command("runs")
@@ -32,17 +34,20 @@ RUN_HELP = "RUN is a run id, its beginning or last part, or `last`, the default.
 @directory_option
 def runs_command(as_json: bool, state_dir: Path | None, directory: Path) -> int:  # noqa: FBT001  click passes flags by name
     """List the runs of this repository, newest first."""
+    if as_json and not has_journal(directory, state_dir):
+        print_json([])
+        return 0
     with journal_of(directory, state_dir) as journal:
         rows = journal.runs()
     if as_json:
-        print_json([{"run_id": r.id, "workflow": r.workflow, "status": r.status} for r in rows])
+        print_json([_row_json(row) for row in rows])
     else:
         print_text(render_runs(rows, now=time.time(), width=_width(), color=wants_color()))
     return 0
 
 
 @click.command("show", epilog=RUN_HELP)
-@click.argument("run", default="last")
+@click.argument("run", default="last", shell_complete=completing("runs"))
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @state_option
 @directory_option
@@ -53,19 +58,20 @@ def show_command(run: str, as_json: bool, state_dir: Path | None, directory: Pat
     if as_json:
         print_json(to_json(report))
     else:
-        print_text(render_show(report, width=_width(), color=wants_color()))
+        where = typed(directory, state_dir)
+        print_text(render_show(report, width=_width(), color=wants_color(), where=where))
     return 0
 
 
 @click.command("explain", epilog=RUN_HELP)
-@click.argument("run", default="last")
-@click.argument("step", required=False)
+@click.argument("run", default="last", shell_complete=completing("runs"))
+@click.argument("step", required=False, shell_complete=completing("run_steps"))
 @state_option
 @directory_option
 def explain_command(run: str, step: str | None, state_dir: Path | None, directory: Path) -> int:
     """Print every decision of a run, or of one STEP, with its reason and facts."""
     with journal_of(directory, state_dir) as journal:
-        run_id = journal.find(run)
+        run_id = _find(journal, run) if step is None else journal.find(run)
         if step is not None:
             _step(_report(journal, run_id), step)
         records = tuple(journal.records(run_id))
@@ -73,9 +79,9 @@ def explain_command(run: str, step: str | None, state_dir: Path | None, director
     return 0
 
 
-@click.command("log", epilog=RUN_HELP)
-@click.argument("run")
-@click.argument("step")
+@click.command("log", epilog=f"{RUN_WORDS}. For example: runner log last test")
+@click.argument("run", shell_complete=completing("runs"))
+@click.argument("step", shell_complete=completing("run_steps"))
 @state_option
 @directory_option
 def log_command(run: str, step: str, state_dir: Path | None, directory: Path) -> int:
@@ -91,6 +97,32 @@ def log_command(run: str, step: str, state_dir: Path | None, directory: Path) ->
         shutil.copyfileobj(log, sys.stdout.buffer)
     sys.stdout.flush()
     return 0
+
+
+def _row_json(row: RunRow) -> dict[str, Any]:
+    """Return a run's line; `null` is an exit code not there yet, or a cost not known."""
+    return {
+        "run_id": row.id,
+        "workflow": row.workflow,
+        "status": row.status,
+        "exit_code": row.exit_code,
+        "started_at": datetime.fromtimestamp(row.started_at, UTC).isoformat(timespec="seconds"),
+        "seconds": round(row.heard_at - row.started_at, 3),
+        "cost_usd": None if row.cost_usd is None else float(row.cost_usd),
+        "scripted": row.scripted,
+        "root": row.root,
+    }
+
+
+def _find(journal: Journal, text: str) -> str:
+    """Find a run; say so when the text is a step of the last one instead."""
+    try:
+        return journal.find(text)
+    except UsageError as error:
+        if journal.runs() and text in {one.id for one in _report(journal, journal.find()).steps}:
+            hint = f"A run stands before a step: runner explain last {text}"
+            raise UsageError(error.message, hint=hint) from None
+        raise
 
 
 def _report(journal: Journal, run_id: str) -> Report:

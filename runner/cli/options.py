@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,8 @@ from runner.plan import Options, Price, Provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from click.shell_completion import CompletionItem
 
 Decorated = TypeVar("Decorated", bound="Callable[..., Any]")
 
@@ -31,6 +34,21 @@ state_option = click.option(
     metavar="DIR",
     help="Keep journals, logs and snapshots in DIR.",
 )
+
+
+def completing(what: str) -> Callable[..., list[CompletionItem]]:
+    """Return what a shell's completion calls: a function of `runner.cli.complete`, by name."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        module = import_module(
+            "runner.cli.complete"
+        )  # only when completing: the start need not pay
+        found: list[CompletionItem] = getattr(module, what)(ctx, param, incomplete)
+        return found
+
+    return complete
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -93,6 +111,7 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
         multiple=True,
         type=Pair("ROLE=ID, such as cheap=anthropic:claude-haiku-5-5"),
         metavar="ROLE=ID",
+        shell_complete=completing("roles"),
         help="Choose the model of a role, such as main or cheap.",
     ),
     click.option(
@@ -113,7 +132,13 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
     ),
     click.option("--budget", type=Usd(), metavar="USD", help="Spend at most this much."),
     click.option("--secret", "secrets", multiple=True, metavar="NAME", help="Grant a secret."),
-    click.option("--fix", multiple=True, metavar="STEP", help="Let agents mend STEP in this run."),
+    click.option(
+        "--fix",
+        multiple=True,
+        metavar="STEP",
+        shell_complete=completing("steps"),
+        help="Let agents mend STEP in this run.",
+    ),
     click.option("--no-models", is_flag=True, help="Ask no model, whatever fails."),
     click.option("--no-push", is_flag=True, help="Skip push steps."),
     click.option("--no-hooks", is_flag=True, help="Skip git hooks."),
@@ -139,6 +164,7 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
     return Options(
         steps=tuple(given["steps"]),
         inputs=dict(given["inputs"]),
+        input_files=True,
         models=dict(given["models"]),
         providers={name: provider(name, url, environ) for name, url in given["providers"]},
         prices={model: price(model, text) for model, text in given["prices"]},
@@ -177,6 +203,13 @@ def price(model: str, text: str) -> Price:
 
 
 def provider(name: str, url: str, environ: Mapping[str, str]) -> Provider:
-    """Declare a server; its key is taken from `NAME_API_KEY` where that is set."""
+    """Declare a server; its key is taken from `NAME_API_KEY` where that is set.
+
+    Raises:
+        UsageError: The address is none.
+    """
+    if not url.startswith(("https://", "http://")):
+        hint = f"Write --provider {name}=https://HOST/v1."
+        raise UsageError(f"--provider {name}={url}: not an address", hint=hint)
     variable = f"{name.upper().replace('-', '_')}_API_KEY"
     return Provider(name=name, base_url=url, key_env=variable if variable in environ else None)

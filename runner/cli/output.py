@@ -9,15 +9,26 @@ from typing import Any
 
 import click
 
+from runner.errors import RunnerError
+
 
 def print_text(text: str) -> None:
     """Print text with one newline at its end."""
-    click.echo(text.rstrip("\n"))
+    _print(text.rstrip("\n"))
 
 
 def print_json(value: Any) -> None:
     """Print a JSON value, readable and in the order given."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    _print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise  # click ends the program quietly: the reader has seen enough
+    except OSError as error:
+        raise RunnerError(f"stdout cannot be written: {error.strerror}") from error
 
 
 def tell(text: str = "") -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import anyio
 import click
 
-from runner.cli.options import options_from, run_options
+from runner.cli.options import completing, options_from, run_options
 from runner.cli.output import print_text
 from runner.frozen import frozen
 from runner.git import Repository
@@ -43,8 +43,10 @@ class Facts:
 
 
 @click.command("plan")
-@click.argument("target", required=False, metavar="[FILE|NAME]")
-@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@click.argument(
+    "target", required=False, metavar="[FILE|NAME]", shell_complete=completing("workflows")
+)
+@click.argument("steps", nargs=-1, metavar="[STEP]...", shell_complete=completing("steps"))
 @run_options
 def plan_command(target: str | None, directory: Path, **given: Any) -> int:
     """Print the steps in order, who would mend them, and what that may cost; run nothing."""
@@ -62,7 +64,8 @@ async def gather(target: str | None, options: Options, cwd: Path) -> Facts:
     """
     workflow = find_and_load(target, work_tree(cwd), cwd)
     asked = {name for step in walk(workflow.steps) for name in step.secrets}
-    environ = dict.fromkeys(asked, "granted for the plan only") | dict(os.environ)
+    environ = dict(os.environ)
+    environ |= {name: "for the plan only" for name in asked if not environ.get(name)}
     everything = replace(options, secrets=tuple(asked), allow_network=True)
     prepared = prepare(workflow, options=everything, cwd=cwd, environ=environ)
     repository = await Repository.open(prepared.root, state=prepared.state)

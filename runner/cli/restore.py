@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
-from runner.cli.options import directory_option, state_option
+from runner.cli.options import completing, directory_option, state_option
 from runner.cli.output import print_text, tell
 from runner.cli.where import journal_of
 from runner.errors import UsageError
@@ -28,8 +29,8 @@ SHOWN = 20
 
 
 @click.command("restore")
-@click.argument("run", default="last")
-@click.argument("step", required=False)
+@click.argument("run", default="last", shell_complete=completing("runs"))
+@click.argument("step", required=False, shell_complete=completing("run_steps"))
 @click.option("--tree", metavar="ID", help="Restore this snapshot instead, from --list.")
 @click.option("--list", "listing", is_flag=True, help="List the snapshots; change nothing.")
 @state_option
@@ -55,10 +56,25 @@ def restore_command(
     if listing:
         print_text(render_snapshots(snapshots))
         return 0
-    target = tree or chosen(snapshots, run_id, step)
+    target = named(tree, snapshots, run_id) if tree else chosen(snapshots, run_id, step)
     state = repo_state(root, state_root(state_dir))
     tell(anyio.run(partial(bring_back, root, state, target)))
     return 0
+
+
+def named(tree: str, snapshots: Sequence[SnapshotTaken], run_id: str) -> str:
+    """Return the id of the run's only snapshot that begins so; a whole id may be any snapshot's.
+
+    Raises:
+        UsageError: There is none, or more than one.
+    """
+    found = {one.tree for one in snapshots if one.tree.startswith(tree)}
+    if len(found) == 1:
+        return found.pop()
+    if re.fullmatch(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", tree):
+        return tree  # kept by another run, or by an earlier restore
+    message = f"--tree {tree}: run {run_id} has {'more than one' if found else 'no'} such snapshot"
+    raise UsageError(message, hint=f"See them with: runner restore {run_id} --list")
 
 
 def chosen(snapshots: Sequence[SnapshotTaken], run_id: str, step: str | None) -> str:

@@ -38,6 +38,7 @@ def make_console(
     quiet: bool = False,
     color: bool | None = None,
     interactive: bool | None = None,
+    where: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> Console:
     """Choose how to show a run on `stream`.
@@ -47,6 +48,7 @@ def make_console(
         quiet: Say nothing but how it ended, and that only when it did not end well.
         color: `None`: at a terminal, unless `NO_COLOR` says otherwise; elsewhere on `FORCE_COLOR`.
         interactive: Whether to draw the live tree; `None`: at a terminal that can, outside CI.
+        where: Options that the commands it names need, to be about the same repository.
         environ: The environment to decide by.
     """
     quietly = Quietly(stream)
@@ -56,10 +58,10 @@ def make_console(
     if interactive is None:
         interactive = terminal and environ.get("CI", "").lower() in ("", "0", "false")
     if quiet or not interactive:
-        return PlainConsole(quietly, color=color, quiet=quiet)
+        return PlainConsole(quietly, color=color, quiet=quiet, where=where)
     from runner.console.tree import TreeConsole  # noqa: PLC0415  rich costs a passing run too much
 
-    return TreeConsole(quietly, color=color)
+    return TreeConsole(quietly, color=color, where=where)
 
 
 def _colors(environ: Mapping[str, str], *, terminal: bool) -> bool:

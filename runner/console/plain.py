@@ -74,12 +74,14 @@ class PlainConsole:
         *,
         color: bool = False,
         quiet: bool = False,
+        where: str = "",
         clock: Callable[[], float] = time.monotonic,
         heartbeat: float = HEARTBEAT,
     ) -> None:
         self._stream = stream
         self._color = color
         self._quiet = quiet
+        self._where = where
         self._clock = clock
         self._tally = Tally()
         self._begun = clock()
@@ -116,6 +118,7 @@ class PlainConsole:
             color=self._color,
             glyphs=glyphs_for(self._stream.encoding),
             steps=eventful or self._quiet,
+            where=self._where,
         )
         self._stream.write(text)
         self._stream.flush()

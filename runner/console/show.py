@@ -47,12 +47,15 @@ if TYPE_CHECKING:
     from runner.report import Report, StepReport
 
 
-def render_show(report: Report, *, width: int = 100, color: bool = False) -> str:
-    """Render one run whole: each step with its attempts, failing tails, models, git, notices."""
+def render_show(report: Report, *, width: int = 100, color: bool = False, where: str = "") -> str:
+    """Render one run whole: each step with its attempts, failing tails, models, git, notices.
+
+    `where` are the options that the commands it names need, to be about the same repository.
+    """
     blocks = [
         _head(report),
         step_rows(report, width=width, glyphs=UNICODE),
-        *(_attempts(step, report, width=width) for step in report.steps),
+        *(_attempts(step, report, width=width, where=where) for step in report.steps),
         rung_table(report, width=width),
         notes(report, width=width, glyphs=UNICODE),
         [verdict(report, glyphs=UNICODE)],
@@ -78,10 +81,10 @@ def _head(report: Report) -> list[Line]:
     )
 
 
-def _attempts(step: StepReport, report: Report, *, width: int) -> list[Line]:
+def _attempts(step: StepReport, report: Report, *, width: int, where: str) -> list[Line]:
     """What was tried on a step: with all details where it failed, nothing where once was enough."""
     if step.failed:
-        return failure(step, report, width=width, glyphs=UNICODE)
+        return failure(step, report, width=width, glyphs=UNICODE, where=where)
     if len(step.attempts) < 2:
         return []
     sign, style = UNICODE.of(step.status)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -41,19 +43,28 @@ _ROWS = 40
 
 
 def render_end(
-    report: Report, *, width: int, color: bool, glyphs: Glyphs, steps: bool = True
+    report: Report, *, width: int, color: bool, glyphs: Glyphs, steps: bool = True, where: str = ""
 ) -> str:
-    """Write the end of a run; `steps` says whether a row for each step belongs to it."""
+    """Write the end of a run.
+
+    Args:
+        report: What happened.
+        width: Columns.
+        color: Whether to colour.
+        glyphs: The signs that the stream can show.
+        steps: Whether a row for each step belongs to it.
+        where: Options without which the commands that are named would not find this run.
+    """
     blocks = [
         step_rows(report, width=width, glyphs=glyphs) if steps else [],
         *(
-            failure(step, report, width=width, glyphs=glyphs)
+            failure(step, report, width=width, glyphs=glyphs, where=where)
             for step in report.steps
             if step.failed
         ),
         rung_table(report, width=width),
         notes(report, width=width, glyphs=glyphs),
-        facts(report, width=width, glyphs=glyphs),
+        facts(report, where=where),
         [verdict(report, glyphs=glyphs)],
     ]
     return paint(join(blocks), color=color)
@@ -86,7 +97,9 @@ def _unremarkable(step: StepReport) -> bool:
     return step.status == "succeeded" and step.rung in (None, Rung.COMMAND) and not step.reason
 
 
-def failure(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+def failure(
+    step: StepReport, report: Report, *, width: int, glyphs: Glyphs, where: str = ""
+) -> list[Line]:
     """Say what failed, with the end of its output, what was tried and what to do next."""
     title = fit(step.title, max(20, width - len(step.id) - 6), glyphs.more)
     lines: list[Line] = [
@@ -96,7 +109,7 @@ def failure(step: StepReport, report: Report, *, width: int, glyphs: Glyphs) -> 
     lines += tail_lines(step, report, glyphs=glyphs)
     lines += tried(step, report, width=width, glyphs=glyphs)
     lines.append((Span("  Next", "bold"),))
-    lines += [(Span(f"    {advice}"),) for advice in next_steps(step, report)]
+    lines += [(Span(f"    {advice}"),) for advice in next_steps(step, report, where=where)]
     return lines
 
 
@@ -168,17 +181,37 @@ def _verdict_style(verdict: Verdict) -> Style:
             return "warn"
 
 
-def next_steps(step: StepReport, report: Report) -> list[str]:
-    """Say what a person can do about a failed step, most useful first."""
+def next_steps(step: StepReport, report: Report, *, where: str = "") -> list[str]:
+    """Say what a person can do about a failed step, most useful first; commands work as typed."""
     advice = [line.strip() for line in clean(step.hint).split("\n") if line.strip()]
+    again = f"runner exec --fix {step.id.rpartition('/')[2]}"
     if not advice and _nobody_asked(step):
-        again = f"runner exec --fix {step.id}"
         advice.append(f"No model was asked: this step has no fix. Try: {again}")
+    if missing := _not_found(step):
+        advice.insert(0, f"`{missing}` was not found: install it, or see that PATH leads to it.")
+    target = _target(report)
+    advice = [line + target + where if line.endswith(again) else line for line in advice]
     if step.log:
-        advice.append(f"Whole output: runner log {report.run_id} {step.id}")
+        advice.append(f"Whole output: runner log {report.run_id} {step.id}{where}")
     if any(_by_model(attempt) for attempt in step.attempts):
-        advice.append(f"Why it went so: runner explain {report.run_id} {step.id}")
-    return advice or [f"See: runner show {report.run_id}"]
+        advice.append(f"Why it went so: runner explain {report.run_id} {step.id}{where}")
+    return advice or [f"See: runner show {report.run_id}{where}"]
+
+
+def _not_found(step: StepReport) -> str:
+    """Return the program that a shell did not find, by its own words; mostly empty."""
+    if not step.attempts or step.attempts[-1].reason != "exit 127":
+        return ""
+    found = re.search(r"^(?:.*: )?([^\s:]+): (?:command )?not found$", step.tail, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _target(report: Report) -> str:
+    """Return the file as an argument of `runner exec`; empty where that finds it by itself."""
+    file = PurePath(report.file)
+    if file.is_relative_to(report.root):
+        file = file.relative_to(report.root)
+    return "" if str(file) in ("workflow.yaml", ".runner/workflow.yaml", ".") else f" {file}"
 
 
 def _nobody_asked(step: StepReport) -> bool:
@@ -242,14 +275,14 @@ def _some(names: tuple[str, ...], limit: int = 8) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def facts(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
+def facts(report: Report, *, where: str = "") -> list[Line]:
     """Commit, push, cost and where to look, one labelled line each."""
     pairs = {
         "Git": git_text(report),
         "Cost": cost_text(report),
         "Else": baseline_text(report),
         "Next": _run_advice(report),
-        "Look": f"runner show {report.run_id}" if report.run_id else "",
+        "Look": f"runner show {report.run_id}{where}" if report.run_id else "",
     }
     return labelled(pairs)
 
@@ -267,7 +300,7 @@ def git_text(report: Report) -> str:
     if not git.after or git.after == git.before:
         return ""
     where = f" on {fit(git.branch, 60)}" if git.branch else ""
-    pushed = f", pushed to {fit(git.remote_ref, 80)}" if git.remote_ref else ""
+    pushed = f", pushed to {fit(git.pushed_to or git.remote_ref, 80)}" if git.remote_ref else ""
     return f"commit {git.after[:10]}{where}{pushed}"
 
 

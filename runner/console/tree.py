@@ -28,9 +28,15 @@ class TreeConsole:
     """Redraws the tree a few times a second, below the prompt: no alternate screen."""
 
     def __init__(
-        self, stream: Quietly, *, color: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: Quietly,
+        *,
+        color: bool = True,
+        where: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
+        self._where = where
         self._color = color
         self._glyphs = glyphs_for(stream.encoding)
         self._tally = Tally()
@@ -73,6 +79,7 @@ class TreeConsole:
             width=self._console.width,
             color=self._color,
             glyphs=self._glyphs,
+            where=self._where,
         )
         self._stream.write(text)
         self._stream.flush()

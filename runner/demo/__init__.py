@@ -53,10 +53,12 @@ def opening(stage: Stage) -> str:
     return "\n".join(
         [
             f"A scratch repository: {stage.scratch.repository}",
-            f"  {scene.project.subject}; about to be shipped: {scene.project.change}",
-            f"  format  {' and '.join(scene.unformatted)}: the formatter can mend that",
-            f"  lint    {scene.lint.path}: {scene.lint.rule}, no tool can",
-            f"  test    {scene.test.path}: wrong; the cheap model will give up on it",
+            f"  {scene.project.subject}",
+            f"  about to be shipped: {scene.project.change}",
+            "What is wrong in it:",
+            f"  format  {', '.join(scene.unformatted)}: for the formatter",
+            f"  lint    {scene.lint.path}: {scene.lint.rule}, which no tool mends",
+            f"  test    {scene.test.path}: the cheap model will give up on it",
             "The models are scripted: nothing is paid. Commands, git and files are real.",
             "",
         ]
@@ -93,18 +95,20 @@ def closing(stage: Stage, report: Report, found: tuple[str, ...]) -> str:
     else:
         commit = scratch.head(place)
         ref = shipped_ref(place, commit)
-        lines = [f"Shipped: {ref} on the remote is the local commit {commit[:12]}."]
+        lines = [f"Shipped: {ref}", f"  on the remote is the local commit {commit[:12]}."]
     look = f"-C {place.repository} --state-dir {stage.state}"
     return "\n".join(
         [
             "",
             *lines,
-            f"  git -C {place.repository} show   what was shipped",
-            f"  runner explain {look}   why each rung was taken",
+            "What was shipped:",
+            f"  git -C {place.repository} show",
+            "Why each rung was taken:",
+            f"  runner explain {look}",
             "",
             "In your own repository:",
             "  runner init    looks at it and writes a workflow",
-            "  runner exec    runs it; while every command passes, no key and no token is needed",
+            "  runner exec    runs it: no key and no token while every command passes",
             "To let models mend what fails, set ANTHROPIC_API_KEY or OPENAI_API_KEY first.",
         ]
     )

@@ -102,7 +102,10 @@ def _empty(directory: Path | None) -> Path:
         raise UsageError(
             message, hint="Name a new one, or none: the demo then takes a temporary one."
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory} cannot be made: {error.strerror}") from error
     return directory.resolve()
 
 

@@ -12,7 +12,7 @@ from runner.engine.jobs import invoker, job_of, judges
 from runner.engine.ladder import Climb
 from runner.engine.lock import Held
 from runner.engine.roles import changed_paths
-from runner.engine.state import Pass
+from runner.engine.state import Pass, all_steps, shown_id
 from runner.errors import GitRefused
 from runner.frozen import frozen
 from runner.globs import matches_any
@@ -20,7 +20,7 @@ from runner.outcome import Attempt, Status, StepOutcome, add_cost
 from runner.plan import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from runner.engine.graph import Graph
@@ -69,31 +69,49 @@ class Shipping:
         return repo
 
     def checks(self) -> list[Check]:
-        """Return every judging step that this step needs, transitively, and that passed."""
-        steps = {step.id: step for step in self.graph.steps}
-        wanted: set[str] = set()
-        todo = list(self.step.needs)
-        while todo:
-            need = todo.pop()
-            if need not in wanted:
-                wanted.add(need)
-                todo.extend(steps[need].needs)
-        run = self.graph.run
+        """Return every judging step that this step needs, transitively, and that passed.
+
+        A step of a used workflow needs what the `uses` step needs, too.
+        """
+        run, wanted = self.graph.run, self._wanted()
         return [
             Check(shown, step, names)
             for shown, (step, names) in run.ran.items()
             if judges(step)
             and shown in run.outcomes
             and run.outcomes[shown].status is Status.SUCCEEDED
-            and self._belongs(shown, wanted, steps)
+            and _belongs(shown, wanted)
         ]
 
-    def _belongs(self, shown: str, wanted: set[str], steps: Mapping[str, Step]) -> bool:
-        prefix = f"{self.graph.prefix}/" if self.graph.prefix else ""
-        head, _, rest = shown.removeprefix(prefix).partition("/")
-        if not shown.startswith(prefix) or head not in wanted:
-            return False
-        return not rest or isinstance(steps[head].kind, Uses)
+    def unpassed(self) -> StepOutcome | None:
+        """Refuse to go on where such a step did not pass, whatever `when` says of this one."""
+        run, wanted = self.graph.run, self._wanted()
+        bad = [
+            shown
+            for shown, step, lenient in all_steps(run.ports.workflow.steps)
+            if (judges(step) or isinstance(step.kind, Uses))
+            and not lenient
+            and (_belongs(shown, wanted) or f"{shown}/" in wanted)
+            and shown in run.outcomes
+            and run.outcomes[shown].status not in {Status.SUCCEEDED, Status.SKIPPED}
+        ]
+        if not bad:
+            return None
+        return self.end(
+            Status.FAILED,
+            f"needs a pass of {', '.join(bad)}",
+            hint="Only what passed is committed. `allow_failure` lets a step count all the same.",
+        )
+
+    def _wanted(self) -> set[str]:
+        """Return the shown ids of what this step needs; those of `uses` steps end with a slash."""
+        wanted: set[str] = set()
+        place: tuple[Graph, Step] | None = (self.graph, self.step)
+        while place is not None:
+            graph, step = place
+            wanted.update(_needed(graph, step))
+            place = graph.outer
+        return wanted
 
     async def stale(self, checks: Sequence[Check], now: str) -> list[Check]:
         """Return the checks whose pass was seen on a tree that differs where it counts."""
@@ -201,3 +219,22 @@ class Shipping:
             exit_code=code if status is Status.FAILED else 0,
             hint=hint,
         )
+
+
+def _needed(graph: Graph, step: Step) -> Iterator[str]:
+    """Yield the shown ids of what a step needs within its own workflow, transitively."""
+    steps = {one.id: one for one in graph.steps}
+    seen: set[str] = set()
+    todo = list(step.needs)
+    while todo:
+        need = todo.pop()
+        if need not in seen:
+            seen.add(need)
+            todo.extend(steps[need].needs)
+            # With all steps of a workflow that it uses; what a step delegated is none of them.
+            uses = isinstance(steps[need].kind, Uses)
+            yield shown_id(graph.prefix, steps[need]) + ("/" if uses else "")
+
+
+def _belongs(shown: str, wanted: set[str]) -> bool:
+    return shown in wanted or any(one.endswith("/") and shown.startswith(one) for one in wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from runner.errors import RunnerError, UsageError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from runner.outcome import CommandResult
     from runner.plan import Step, ValueType
 
+GRACE = 2.0
+"""Seconds between TERM and KILL."""
+CLOSING_GRACE = 0.3
+"""The same for what still runs when the run's own end is near."""
 OUTPUT_LIMIT = 64 * 1024
 """Bytes of JSON that a step may write to `$SUBRUNNER_OUTPUT`."""
 
@@ -85,6 +89,7 @@ async def execute(run: Run, shell: Shell, text: str, purpose: Purpose) -> Comman
         env=environment(run, shell),
         timeout=shell.step.timeout,
         log=run.log_path(shell.shown, purpose),
+        grace=CLOSING_GRACE if run.close_by else GRACE,
     )
     return await watch(run, shell.shown, command, text, purpose)
 
@@ -95,6 +100,7 @@ async def watch(
     """Run any command and tell the listeners."""
     emit = run.ports.emit
     emit(CommandStarted(shown, purpose, text))
+    command = replace(command, mask=run.ports.mask)
     result = await run_command(command, on_line=lambda line: emit(CommandOutput(shown, line)))
     emit(
         CommandFinished(

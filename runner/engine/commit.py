@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from runner.engine.roles import changed_paths
 from runner.engine.state import SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, GitFact, GitIntent
 from runner.expressions import render
-from runner.git.message import by_rule, problems, with_trailers
+from runner.git.message import by_rule, listed, problems, with_trailers
 from runner.globs import matches_any
 from runner.outcome import Attempt, Done, Rung, Status, StepOutcome, Verdict
 from runner.plan import Commit, Run
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 class Committing(Shipping):
     """One commit step under way."""
 
+    kept_out: set[str] = field(default_factory=set[str])
+    """Paths that hooks changed and that are none of theirs."""
+
     def kind(self) -> Commit:
         """Return what the step asks for."""
         assert isinstance(self.step.kind, Commit)
@@ -42,6 +45,9 @@ class Committing(Shipping):
     async def go(self, lock: Lock) -> StepOutcome:
         """Bring checks, hooks and tree together, then commit."""
         self.repo()
+        refused = self.unpassed()
+        if refused is not None:
+            return refused
         async with lock.sole():
             for _ in range(ROUNDS):
                 outcome = await self._round()
@@ -55,14 +61,11 @@ class Committing(Shipping):
 
     async def _round(self) -> StepOutcome | None:
         """Try once; `None` when a hook or a mend changed files, so that all must be seen again."""
-        repo, run = self.repo(), self.graph.run
-        assert run.ports.start is not None
-        checks = self.checks()
+        run, checks = self.graph.run, self.checks()
         failed, now = await self.renew(checks)
         if failed is not None:
             return failed
-        paths = await changed_paths(run, run.start_tree, now)
-        staged = await repo.prepare(self.kind().files, start=run.ports.start, run_paths=paths)
+        staged = await self._prepare(now)
         if staged is None:
             return self.end(Status.SKIPPED, "nothing to commit")
         hooked = await self._pre_commit(staged, now)
@@ -80,6 +83,14 @@ class Committing(Shipping):
             return None
         return await self._commit(staged, message, checks)
 
+    async def _prepare(self, now: str) -> Staged | None:
+        """Stage what this commit takes up of the tree as it is now."""
+        run = self.graph.run
+        assert run.ports.start is not None
+        paths = await changed_paths(run, run.start_tree, now) & run.marks.blobs.keys()
+        paths -= self.kept_out
+        return await self.repo().prepare(self.kind().files, start=run.ports.start, run_paths=paths)
+
     async def _pre_commit(
         self, staged: Staged, now: str
     ) -> tuple[Staged, bool] | StepOutcome | None:
@@ -91,13 +102,25 @@ class Committing(Shipping):
             return self.end(Status.FAILED, reason, code=5)
         if not wanted(self, "pre-commit"):
             return staged, False
-        job = hook_job(self, "pre-commit", staged=staged)
+        seen, earlier = now, len(self.attempts)
+
+        async def stage() -> Staged:
+            nonlocal staged, seen
+            current = await run.snapshot(self.shown, "before hook")
+            if current != seen:
+                staged, seen = await self._prepare(current) or staged, current
+            return staged
+
+        job = hook_job(self, "pre-commit", stage=stage)
         failed = await self.climb(job, "the pre-commit hook fails")
         after = await run.snapshot(self.shown, "after hook")
         touched = await changed_paths(run, now, after)
         if touched:
-            run.mended |= touched
-            if failed is None or not any(a.rung is not Rung.COMMAND for a in self.attempts):
+            out = {path for path in touched if not hook_scope(self).allows(path)}
+            self.kept_out |= out
+            run.mended |= touched - out
+            models = (a for a in self.attempts[earlier:] if a.rung is not Rung.COMMAND)
+            if failed is None or not any(models):
                 return None
         if failed is not None:
             return failed
@@ -142,21 +165,26 @@ class Committing(Shipping):
             "Runner-Run": self.graph.run.ports.run_id,
             "Runner-Step": self.shown,
             "Runner-Verified": ", ".join(check.shown for check in checks),
-            "Runner-Mended": ", ".join(sorted(changed)),
-            "Runner-Protected": ", ".join(self._lifted(changed)),
+            "Runner-Mended": listed(changed),
+            "Runner-Protected": listed(self._lifted(changed)),
         }
         text = with_trailers(text, {key: value for key, value in trailers.items() if value})
+
+        async def stage() -> Staged:
+            return staged
+
         with tempfile.TemporaryDirectory(dir=self.graph.run.ports.run_dir) as folder:
             file = Path(folder) / "COMMIT_EDITMSG"
-            file.write_text(text, "utf-8")
+            file.write_text(text, "utf-8", "surrogateescape")
             for name in ("prepare-commit-msg", "commit-msg"):
                 if not wanted(self, name):
                     continue
-                job = hook_job(self, name, staged=staged, message_file=file)
+                job = hook_job(self, name, stage=stage, message_file=file)
                 failed = await self.climb(job, f"the {name} hook refuses the message")
                 if failed is not None:
                     return failed
-            return file.read_text("utf-8")
+            # Hooks may write what is no UTF-8; git keeps such bytes, and so does the commit.
+            return file.read_text("utf-8", "surrogateescape")
 
     def _lifted(self, mended: Sequence[str]) -> list[str]:
         """Return the mended paths that are protected unless a step's `fix.write` names them."""
@@ -241,7 +269,8 @@ class Committing(Shipping):
         facts = {"sha": fact.sha, "ref": fact.ref, "branch": fact.ref.removeprefix("refs/heads/")}
         run.ports.emit(GitFact(self.shown, "commit", facts))
         run.committed = fact.sha
-        run.mended -= set(staged.paths)
+        # What is not left out is in the commit, or was no change to the one before.
+        run.mended &= set(staged.left_out)
         if staged.left_out:
             run.say(f"left out of the commit: {', '.join(staged.left_out)}", self.shown)
         if not checks:

@@ -56,12 +56,14 @@ async def _step(graph: Graph, wanted: str, caller: str, done: set[str]) -> Deleg
         for one in graph.steps
         if shown_id(graph.prefix, one) in run.outcomes
     }
-    names = Names(graph.inputs, run.ports.run_id, outcomes).for_step(step)
     run.ports.emit(StepStarted(shown))
-    job = job_of(run, step, shown, names)
-    # The packet is the tool's answer: work that main started never comes back to it as a turn.
-    job = replace(job, escalate=None)
-    outcome = await Climb(run, job, Held()).go()
+    try:
+        names = Names(graph.inputs, run.ports.run_id, outcomes).for_step(step)
+        job = job_of(run, step, shown, names)
+        # The packet is the tool's answer: work that main started never comes back to it as a turn.
+        outcome = await Climb(run, replace(job, escalate=None), Held()).go()
+    except RunnerError as error:
+        outcome = StepOutcome(shown, Status.FAILED, reason=error.message)
     run.ports.emit(StepFinished(outcome))
     return _report(step.id, outcome)
 

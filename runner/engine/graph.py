@@ -11,18 +11,19 @@ import anyio
 from runner.engine.commands import Shell, read_outputs
 from runner.engine.jobs import job_of
 from runner.engine.ladder import Climb
-from runner.engine.names import GitView, Names, asks_git
+from runner.engine.names import GitView, Names, asks_git, untrusted_inputs
 from runner.engine.state import shown_id
-from runner.errors import RunnerError
+from runner.errors import JournalError, RunnerError
 from runner.events import StepFinished, StepStarted
 from runner.expressions import render
 from runner.frozen import frozen
 from runner.globs import matches
+from runner.loader import resolve_inputs
 from runner.outcome import Status, StepOutcome
 from runner.plan import Commit, Prompt, Push, Run, Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from runner.engine.lock import Lock
     from runner.engine.state import Run as RunState
@@ -41,22 +42,57 @@ class Graph:
     slots: anyio.CapacityLimiter
     lock: Lock
     prefix: str = ""
+    untrusted: frozenset[str] = frozenset()
+    """Names of the inputs that are data, not instructions."""
+    outer: tuple[Graph, Step] | None = None
+    """The graph whose `uses` step this one is."""
 
     async def go(self) -> dict[str, StepOutcome]:
         """Run every step when its needs are settled; return the outcomes by plain id."""
         done: dict[str, StepOutcome] = {}
-        settled = {step.id: anyio.Event() for step in self.steps}
+        try:
+            await self._follow(self.steps, done)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._close(done)
+            raise
+        return done
+
+    async def _follow(self, steps: Sequence[Step], done: dict[str, StepOutcome]) -> None:
+        settled = {step.id: anyio.Event() for step in steps}
 
         async def follow(step: Step) -> None:
             for need in step.needs:
-                await settled[need].wait()
+                if need in settled:
+                    await settled[need].wait()
             done[step.id] = await self._turn(step, done)
             settled[step.id].set()
 
         async with anyio.create_task_group() as group:
-            for step in self.steps:
+            for step in steps:
                 group.start_soon(follow, step)
-        return done
+
+    async def _close(self, done: dict[str, StepOutcome]) -> None:
+        """Cancelled: run what is to run `always` while there is time, and settle all the others."""
+        if not self.run.close_by:
+            self.run.close("cancelled", 130)
+        last = [step for step in self.steps if step.id not in done and self._runs_always(step)]
+        self._cancel((step for step in self.steps if step not in last), done)
+        with anyio.CancelScope(deadline=self.run.close_by):
+            await self._follow(last, done)
+        self._cancel(last, done)
+
+    def _runs_always(self, step: Step) -> bool:
+        """Tell whether a step may still run: a command that was not interrupted itself."""
+        begun = shown_id(self.prefix, step) in self.run.ran
+        return step.when == "always" and isinstance(step.kind, Run) and not begun
+
+    def _cancel(self, steps: Iterable[Step], done: dict[str, StepOutcome]) -> None:
+        for step in steps:
+            shown = shown_id(self.prefix, step)
+            if shown not in self.run.outcomes:
+                self._record(step, StepOutcome(shown, Status.CANCELLED, reason=self.run.stop))
+            done[step.id] = self.run.outcomes[shown]
 
     async def _turn(self, step: Step, done: Mapping[str, StepOutcome]) -> StepOutcome:
         """Decide whether the step runs at all, run it, record it."""
@@ -77,13 +113,7 @@ class Graph:
     def _without_running(
         self, step: Step, shown: str, done: Mapping[str, StepOutcome]
     ) -> StepOutcome | None:
-        lenient = {other.id for other in self.steps if other.allow_failure}
-        unmet = [
-            need
-            for need in step.needs
-            if done[need].status not in MET
-            and not (need in lenient and done[need].status is Status.FAILED)
-        ]
+        unmet = [need for need in step.needs if not self._met(need, done[need])]
         if self.run.stop and step.when != "always":
             status = Status.CANCELLED if self.run.stop_code else Status.SKIPPED
             return StepOutcome(shown, status, reason=self.run.stop)
@@ -93,19 +123,27 @@ class Graph:
             return StepOutcome(shown, Status.SKIPPED, reason="nothing it needs failed")
         return None
 
+    def _met(self, need: str, outcome: StepOutcome) -> bool:
+        if outcome.status is Status.FAILED:
+            return any(other.id == need and other.allow_failure for other in self.steps)
+        return outcome.status in MET
+
     async def _attempt(
         self, step: Step, shown: str, done: Mapping[str, StepOutcome]
     ) -> StepOutcome:
         """Run the step if its condition holds; an error of the step's own making is its failure."""
         began = time.monotonic()
         try:
-            names = await self._names(step, done)
+            names = (await self._names(step, done)).for_step(step)
             if step.condition is not None and not names.holds(step.condition.source):
                 if step.condition.else_stop:
                     self.run.halt(f"step {shown!r} stopped the run: {step.condition.source}")
                 return StepOutcome(shown, Status.SKIPPED, reason=f"if: {step.condition.source}")
             self.run.ports.emit(StepStarted(shown))
-            return await self.run_step(step, shown, names.for_step(step), self.lock)
+            return await self.run_step(step, shown, names, self.lock)
+        except JournalError:
+            # What is not written down must not be acted on: the whole run ends.
+            raise
         except RunnerError as error:
             return StepOutcome(
                 shown,
@@ -115,6 +153,11 @@ class Graph:
                 exit_code=error.exit_code if error.exit_code != 2 else 1,
                 hint=error.hint,
             )
+        except anyio.get_cancelled_exc_class():
+            seconds = time.monotonic() - began
+            why = self.run.stop or "cancelled"
+            self._record(step, StepOutcome(shown, Status.CANCELLED, reason=why, seconds=seconds))
+            raise
 
     async def run_step(self, step: Step, shown: str, names: Names, lock: Lock) -> StepOutcome:
         """The one door: declared steps and delegated ones both pass here."""
@@ -122,7 +165,12 @@ class Graph:
         self.run.callers[shown] = self
         match step.kind:
             case Run():
-                outcome = await Climb(self.run, job_of(self.run, step, shown, names), lock).go()
+                job = job_of(self.run, step, shown, names)
+                if self.run.close_by:
+                    job = replace(
+                        job, autofix=None, fix=None, escalate=None, unmended="the run is ending"
+                    )
+                outcome = await Climb(self.run, job, lock).go()
                 return self._with_outputs(outcome, Shell(step, shown, names))
             # Each kind of step brings its own imports: a run of commands alone pays for none.
             case Prompt():
@@ -138,15 +186,26 @@ class Graph:
 
                 return await Pushing(self, step, shown, names).go(lock)
             case Uses(workflow, inputs):
-                values = {k: _rendered(v, names) for k, v in inputs.items()}
-                inner = replace(self, steps=workflow.steps, inputs=values, lock=lock, prefix=shown)
-                return summed(shown, await inner.go())
+                given = {name: _rendered(value, names) for name, value in inputs.items()}
+                values = resolve_inputs(workflow, given, None)
+                inner = replace(
+                    self,
+                    steps=workflow.steps,
+                    inputs=values,
+                    lock=lock,
+                    prefix=shown,
+                    untrusted=untrusted_inputs(workflow) | names.tainted(inputs),
+                    outer=(self, step),
+                )
+                return summed(shown, workflow.steps, await inner.go())
             case _:
                 assert_never(step.kind)
 
     async def _names(self, step: Step, done: Mapping[str, StepOutcome]) -> Names:
         git = await self._git_view() if asks_git(step) else GitView()
-        return Names(self.inputs, self.run.ports.run_id, dict(done), {}, git)
+        return Names(
+            self.inputs, self.run.ports.run_id, dict(done), {}, git, untrusted=self.untrusted
+        )
 
     async def _git_view(self) -> GitView:
         repo = self.run.ports.repo
@@ -163,7 +222,12 @@ class Graph:
     def _with_outputs(self, outcome: StepOutcome, shell: Shell) -> StepOutcome:
         if outcome.status is not Status.SUCCEEDED:
             return outcome
-        return replace(outcome, outputs=read_outputs(self.run, shell))
+        try:
+            return replace(outcome, outputs=read_outputs(self.run, shell))
+        except RunnerError as error:
+            return replace(
+                outcome, status=Status.FAILED, reason=error.message, hint=error.hint, exit_code=1
+            )
 
     def _record(self, step: Step, outcome: StepOutcome) -> None:
         self.run.outcomes[outcome.id] = outcome
@@ -173,9 +237,14 @@ class Graph:
             self.run.halt(f"step {outcome.id!r} failed (--fail-fast)", 1)
 
 
-def summed(shown: str, inner: Mapping[str, StepOutcome]) -> StepOutcome:
+def summed(shown: str, steps: Iterable[Step], inner: Mapping[str, StepOutcome]) -> StepOutcome:
     """Sum up the steps of a used workflow as one outcome; the costs stay with the steps."""
-    bad = [outcome for outcome in inner.values() if outcome.status not in MET]
+    lenient = {step.id for step in steps if step.allow_failure}
+    bad = [
+        outcome
+        for name, outcome in inner.items()
+        if outcome.status not in MET and not (name in lenient and outcome.status is Status.FAILED)
+    ]
     first = next(iter(bad), None)
     return StepOutcome(
         shown,
@@ -186,5 +255,5 @@ def summed(shown: str, inner: Mapping[str, StepOutcome]) -> StepOutcome:
     )
 
 
-def _rendered(value: str | float | bool, names: Names) -> object:  # noqa: FBT001  a value, no flag
+def _rendered(value: str | float | bool, names: Names) -> str | float | bool:  # noqa: FBT001  a value, no flag
     return render(value, names.look_up) if isinstance(value, str) else value

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from runner.engine.commands import Shell, environment, watch
-from runner.engine.jobs import DEFAULT_FIX
+from runner.engine.jobs import DEFAULT_FIX, scope_within
 from runner.engine.ladder import Job
 from runner.plan import Escalate, Prompt, Retry, Run, Uses
-from runner.scope import scope_for
 from runner.workspace.commands import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from runner.engine.checks import Shipping
@@ -25,23 +24,35 @@ if TYPE_CHECKING:
 
 def hook_scope(shipping: Shipping) -> Scope:
     """Return what a hook, and a mend of its failure, may change."""
-    workflow = shipping.graph.run.ports.workflow
-    return scope_for(write=None, protect=workflow.protect, workflow_file=None, nature="other")
+    return scope_within(shipping.graph.run)
 
 
 def hook_job(
     shipping: Shipping,
     name: HookName,
     *,
-    staged: Staged | None = None,
+    stage: Callable[[], Awaitable[Staged]] | None = None,
     message_file: Path | None = None,
     push: PushPlan | None = None,
 ) -> Job:
-    """Make a ladder job of a hook; it is mended only where the workflow mends anything."""
+    """Make a ladder job of a hook; it is mended only where the workflow mends anything.
+
+    *stage* is asked each time that the hook runs: hooks look at the index, and must find there
+    what they, or a mend, changed since.
+    """
     run, repo = shipping.graph.run, shipping.repo()
     text = f"{name} hook"
 
     async def invoke(purpose: Purpose) -> CommandResult:
+        staged = await stage() if stage else None
+        result = await once(purpose, staged)
+        if result.passed or stage is None or staged is None:
+            return result
+        # Hooks that fix what they find fail by that: what they left is theirs to see once more.
+        fixed = await stage()
+        return result if fixed.tree == staged.tree else await once(purpose, fixed)
+
+    async def once(purpose: Purpose, staged: Staged | None) -> CommandResult:
         hooked = repo.hook_invocation(name, staged=staged, message_file=message_file, push=push)
         assert hooked is not None, "asked for only where the hook is wanted"
         base = environment(run, Shell(shipping.step, shipping.shown, shipping.names))
@@ -63,9 +74,10 @@ def hook_job(
         purpose="hook",
         invoke=invoke,
         scope=hook_scope(shipping),
-        fix=DEFAULT_FIX if mends else None,
+        fix=(run.ports.workflow.default_fix or DEFAULT_FIX) if mends else None,
         escalate=Escalate() if mends else None,
         retry=Retry(),
+        unmended="" if mends else "no step of this workflow has a fix",
     )
 
 

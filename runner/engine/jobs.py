@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from runner.engine.commands import Shell, execute
 from runner.engine.ladder import Job
 from runner.expressions import render
-from runner.plan import Escalate, Fix, Prompt, Run
+from runner.plan import Escalate, Fix, Prompt, Run, with_used
 from runner.scope import nature_of, scope_for
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def job_of(
     match step.kind:
         case Run(command, autofix, fix, escalate):
             if fix is None and step.id in run.ports.options.fix:
-                fix, escalate = DEFAULT_FIX, escalate or Escalate()
+                fix = run.ports.workflow.default_fix or DEFAULT_FIX
+                escalate = escalate or Escalate()
             purpose = purpose or "run"
         case Prompt(check=str(command), fix=fix, escalate=escalate):
             autofix, purpose = None, purpose or "check"
@@ -73,15 +74,35 @@ def scope_of(
     run: state.Run, step: Step, command: str, fix: Fix | None, *, nature: Nature | None = None
 ) -> Scope:
     """Return what a mend of this step may write; its *nature* is told by the command otherwise."""
-    workflow = run.ports.workflow
     own = step.kind.protect if isinstance(step.kind, Prompt) else ()
     write = step.kind.write if isinstance(step.kind, Prompt) else None
-    return scope_for(
+    return scope_within(
+        run,
         write=fix.write if fix and fix.write is not None else write,
-        protect=(*workflow.protect, *own, *(fix.protect if fix else ())),
-        workflow_file=inside(run.ports.root, workflow.file),
+        protect=(*own, *(fix.protect if fix else ())),
         nature=nature or nature_of(command),
         scripts=judging_scripts(command, run.ports.root),
+    )
+
+
+def scope_within(
+    run: state.Run,
+    *,
+    write: tuple[str, ...] | None = None,
+    protect: tuple[str, ...] = (),
+    nature: Nature = "other",
+    scripts: tuple[str, ...] = (),
+) -> Scope:
+    """Make a scope that keeps what the run's workflow, and those that it uses, protect."""
+    workflow, *used = with_used(run.ports.workflow)
+    files = (inside(run.ports.root, one.file) for one in used)
+    return scope_for(
+        write=write,
+        protect=(*workflow.protect, *(glob for one in used for glob in one.protect), *protect),
+        workflow_file=inside(run.ports.root, workflow.file),
+        nature=nature,
+        scripts=scripts,
+        used_files=tuple(file for file in files if file is not None),
     )
 
 

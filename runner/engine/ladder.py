@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import anyio
 
-from runner.engine.roles import FOULS, changed_paths, is_file, role_of, who
+from runner.engine.roles import FOULS, is_file, role_of, who
 from runner.engine.state import Pass
 from runner.events import AttemptFinished, AttemptStarted, Decided
 from runner.frozen import frozen
@@ -51,6 +51,8 @@ class Job:
     scope: Scope
     rescope: Callable[[Fingerprint], Scope] | None = None
     """The scope once the output has told what it was that failed: `make check` may be tests."""
+    goal: str = ""
+    """What an agent was asked for, where the command judges that."""
     directory: str = "."
     """Where the command runs, relative to the root: what its output calls files."""
     autofix: Callable[[], Awaitable[CommandResult]] | None = None
@@ -114,6 +116,7 @@ class Climb:
         self._start(Rung.COMMAND)
         result = await self.job.invoke(purpose)
         after = await tree.snapshot() if tree else ""
+        await self.run.took(before, after)
         moved = before != after and await self._differs(before, after)
         self.seen = "" if moved else after
         if result.passed:
@@ -160,10 +163,14 @@ class Climb:
         return result
 
     async def _autofix(self, autofix: Callable[[], Awaitable[CommandResult]]) -> CommandResult:
-        before = await self.run.snapshot(self.job.shown, "before autofix")
+        run, step = self.run, self.job.shown
+        tree = run.ports.tree or await run.ports.late_tree()
+        before = await run.snapshot_of(tree, step, "before autofix")
+        run.start_tree = run.start_tree or before
         await autofix()
-        after = await self.run.snapshot(self.job.shown, "after autofix")
-        self.run.mended |= await changed_paths(self.run, before, after)
+        after = await run.snapshot_of(tree, step, "after autofix")
+        await run.took(before, after)
+        run.mended |= {change.path for change in await tree.changes(before, after)}
         result, _ = await self._observed(self.job.purpose)
         return result
 
@@ -182,6 +189,10 @@ class Climb:
         try:
             while True:
                 move = self._choose(failure)
+                if isinstance(move, AskMain) and self._subagent_left_off():
+                    # Attempts used up are a hard failure like any other.
+                    await work.undo_all()
+                    failure = first
                 match move:
                     case AskSubagent() | AskMain():
                         tried = await self._attempt(work, move, failure)
@@ -209,6 +220,11 @@ class Climb:
             with anyio.CancelScope(shield=True):
                 await work.undo_all()
             raise
+
+    def _subagent_left_off(self) -> bool:
+        """Tell whether the tree still is as a subagent's soft attempt left it."""
+        last = self.attempts[-1]
+        return last.rung is Rung.SUBAGENT and last.verdict is Verdict.SOFT
 
     def _choose(self, failure: Failure) -> AskSubagent | AskMain | GiveUp:
         run, job = self.run, self.job
@@ -300,7 +316,7 @@ class Climb:
         if job.unmended:
             return f"No model was asked: {job.unmended}."
         if job.fix is None and job.escalate is None:
-            plain = job.shown.rpartition("/")[2]
+            plain = (job.key or job.shown).rpartition("/")[2]
             return f"No model was asked: this step has no fix. Try: runner exec --fix {plain}"
         roles = [role_of(run, job.fix)] if job.fix else []
         return run.missing([*roles, *([MAIN] if job.escalate else [])]) or reason

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import brief, fingerprints, tamper
-from runner.engine.roles import agent_of, changed_paths, is_file, role_of, who
+from runner.engine.roles import agent_of, is_file, role_of, who
 from runner.engine.state import MainAsk, SubagentAsk
+from runner.engine.surroundings import Surroundings
+from runner.errors import JournalError
 from runner.events import Restored
 from runner.frozen import frozen
 from runner.outcome import (
@@ -23,16 +25,19 @@ from runner.outcome import (
     Unavailable,
     Verdict,
 )
+from runner.plan import MAIN
 from runner.policy import Evidence, judge
-from runner.scope import violations
+from runner.scope import is_lock, is_test, violations
 from runner.text import one_line
 from runner.tools import Permit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from runner.engine.ladder import Job
     from runner.engine.state import Run
-    from runner.git import Guard
-    from runner.outcome import CommandResult, Mend
+    from runner.outcome import Change, CommandResult, Mend
+    from runner.workspace.tree import Tree
 
 MAIN_TURNS = 40
 """Requests of the main agent for one packet, at most."""
@@ -60,6 +65,8 @@ class Left:
     before: str
     after: str
     paths: frozenset[str]
+    others: frozenset[str]
+    """Paths that somebody else changed meanwhile."""
 
 
 @dataclass(slots=True)
@@ -72,16 +79,22 @@ class Work:
     left: list[Left] = field(default_factory=list["Left"])
     open_from: str = ""
     """Tree before the attempt that is under way; empty between attempts."""
-    guard: Guard | None = None
-    """What git was before the attempt that is under way."""
+    around: Surroundings = field(init=False)
+    """What snapshots do not hold, as it was before the attempt that is under way."""
     best: str = ""
     """Diff of the best soft attempts, for the packet."""
     lenient: bool = False
     """Whether an attempt was already let through as merely different."""
+    marked: dict[str, str] = field(default_factory=dict[str, str])
+    """What the run had left in the tree before the first attempt."""
+
+    def __post_init__(self) -> None:
+        self.around = Surroundings(self.run, self.job.shown, self.job.scope)
 
     async def begin(self) -> None:
         """Record the tree that a hard failure goes back to."""
         self.base = await self.run.snapshot(self.job.shown, "before mends")
+        self.marked = dict(self.run.marks.blobs)
 
     def changed(self) -> set[str]:
         """Return the paths that the attempts still in the tree changed."""
@@ -97,17 +110,21 @@ class Work:
     ) -> Tried:
         """Let one model try, and judge it by the tree and the command alone."""
         run, began = self.run, time.monotonic()
-        repo = run.ports.repo
         before = self.open_from = await run.snapshot(self.job.shown, f"before attempt {number}")
-        self.guard = await repo.guard() if repo else None
+        await self.around.take()
         asked = await self._ask(rung, failure, attempts, number, reason)
-        tampering = await self._undo_tampering()
+        tampering = await self.around.undo()
         after = await run.snapshot(self.job.shown, f"after attempt {number}")
-        paths = frozenset(await changed_paths(run, before, after))
-        self.left.append(Left(before, after, paths))
+        await self._own(before, after)
+        changes, _ = await run.told_apart(before, after)
+        paths = frozenset(change.path for change in changes)
+        evidence = await self._look(asked.ending, failure, changes, after, tampering)
+        result, evidence, seen = await self._judge_by_command(evidence, after)
+        await self.around.drop()
+        # What the mended code did while it was judged goes when the mend goes.
+        _, others = await run.told_apart(before, seen)
+        self.left.append(Left(before, seen, paths, others))
         self.open_from = ""
-        evidence = await self._look(asked.ending, failure, before, after, tampering)
-        result, evidence, seen = await self._judge_by_command(evidence)
         judged = judge(evidence)
         if judged.verdict is Verdict.SOFT:
             self.lenient |= judged.different
@@ -127,10 +144,10 @@ class Work:
         return Tried(
             attempt,
             passed=judged.verdict in {Verdict.PASSED, Verdict.FLAKY},
-            stop=0 if evidence.passed else stop_code(asked.ending),
+            stop=0 if evidence.passed else self._stop(asked.ending),
             result=result,
             failure=evidence.after,
-            seen=seen,
+            seen=seen if seen == after else "",
         )
 
     async def undo_all(self) -> None:
@@ -138,18 +155,34 @@ class Work:
         tree = self.run.ports.tree
         if tree is None:
             return
-        await self._undo_tampering()
-        now = await self.run.snapshot(self.job.shown, "before restore")
+        try:
+            await self.around.undo()
+        finally:
+            # Whatever becomes of git, the tree goes back.
+            await self.around.drop()
+            await self._restore(tree)
+
+    async def _restore(self, tree: Tree) -> None:
+        try:
+            now = await self.run.snapshot(self.job.shown, "before restore")
+        except JournalError:
+            # Even a journal that cannot be written keeps no mend in the tree.
+            now = await tree.snapshot()
         if self.open_from:
-            self.left.append(Left(self.open_from, now, frozenset()))
+            await self._own(self.open_from, now)
+            _, others = await self.run.told_apart(self.open_from, now)
+            self.left.append(Left(self.open_from, now, frozenset(), others))
             self.open_from = ""
         restored: set[str] = set()
         external: set[str] = set()
         for left in reversed(self.left):
-            back, kept = await tree.restore(left.after, left.before)
+            back, kept = await tree.restore(left.after, left.before, keep=left.others)
+            self.run.marks.reset(back, self.marked)
             restored |= set(back)
             external |= set(kept)
         self.left.clear()
+        if any(path.rpartition("/")[2] == ".gitignore" for path in restored):
+            restored |= set(await tree.reveal(now, self.base))
         if restored or external:
             self.run.ports.emit(
                 Restored(
@@ -157,17 +190,10 @@ class Work:
                 )
             )
 
-    async def _undo_tampering(self) -> tuple[str, ...]:
-        """Put HEAD, refs, config, hooks and index back; return what was changed there."""
-        repo, guard = self.run.ports.repo, self.guard
-        self.guard = None
-        if repo is None or guard is None:
-            return ()
-        tampering = await repo.tampered(guard)
-        if tampering:
-            await repo.undo(guard)
-            self.run.say(f"undone in git: {'; '.join(tampering)}", self.job.shown)
-        return tampering
+    async def _own(self, before: str, after: str) -> None:
+        """Take all that changed for the agent's where it had a shell, which tells nobody."""
+        if self.run.ports.shell:
+            await self.run.took(before, after)
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -190,6 +216,7 @@ class Work:
                 command=self.job.command,
                 exit_code=failure.exit_code,
                 failure=failure,
+                goal=self.job.goal,
                 tried=earlier,
                 diff=self.best,
                 scope=self.job.scope.describe(),
@@ -218,6 +245,7 @@ class Work:
                 command=self.job.command,
                 exit_code=failure.exit_code,
                 failure=failure,
+                goal=self.job.goal,
                 scope=self.job.scope.describe(),
                 earlier=earlier,
                 attempt=1 + sum(a.rung is Rung.SUBAGENT for a in attempts),
@@ -240,6 +268,7 @@ class Work:
             root=self.run.ports.root,
             allows=scope.allows,
             why_not=scope.reason,
+            wrote=self.run.wrote,
             check=self._check_for_agent,
             shell=self.run.ports.shell,
             environment=agent_environment(self.run),
@@ -251,7 +280,8 @@ class Work:
 
     async def _check_for_agent(self) -> str:
         """Run the step's own command on an agent's request."""
-        result = await self.job.invoke("agent")
+        async with self.around.command(), self.run.doing():
+            result = await self.job.invoke("agent")
         if result.passed:
             return "exit 0: the command passes"
         failure = self._read(result)
@@ -261,14 +291,20 @@ class Work:
     # -- looking -----------------------------------------------------------------------------------
 
     async def _look(
-        self, ending: Ending, failure: Failure, before: str, after: str, tampering: tuple[str, ...]
+        self,
+        ending: Ending,
+        failure: Failure,
+        changes: Sequence[Change],
+        after: str,
+        tampering: tuple[str, ...],
     ) -> Evidence:
         """Compare the trees: scope per attempt, tampering over all attempts together."""
         tree = self.run.ports.tree
         if tree is None:
             return Evidence(ending, changed=False, before=failure, after=None, passed=False)
-        changes = await tree.changes(before, after)
-        files = [tamper.FileDiff(*text) for text in await tree.texts(self.base, after)]
+        _, others = await self.run.told_apart(self.base, after)
+        texts = [text for text in await tree.texts(self.base, after) if text.path not in others]
+        files = [tamper.FileDiff(*text) for text in texts]
         found = tamper.findings(files, self.job.scope.nature)
         return Evidence(
             ending,
@@ -282,19 +318,45 @@ class Work:
         )
 
     async def _judge_by_command(
-        self, evidence: Evidence
+        self, evidence: Evidence, after: str
     ) -> tuple[CommandResult | None, Evidence, str]:
-        """Run the command unless the attempt is lost whatever it says."""
-        if evidence.violations or evidence.tampering or stop_code(evidence.ending):
-            return None, evidence, ""
-        tree = self.run.ports.tree
-        before = await tree.snapshot() if tree else ""
-        result = await self.job.invoke("check")
-        seen = await tree.snapshot() if tree else ""
+        """Run the command, unless the attempt is lost whatever it says; return the tree then."""
+        if evidence.violations or evidence.tampering or self._stop(evidence.ending):
+            return None, evidence, after
+        async with self.around.command(), self.run.doing():
+            result = await self.job.invoke("check")
+        seen = await self.run.snapshot(self.job.shown, "judged")
+        evidence = await self._look_again(evidence, after, seen)
         if result.passed:
-            return result, replace(evidence, passed=True), seen if seen == before else ""
-        after = self._read(result)
-        return result, replace(evidence, after=after), ""
+            return result, replace(evidence, passed=True), seen
+        return result, replace(evidence, after=self._read(result)), seen
+
+    def _stop(self, ending: Ending) -> int:
+        """Return the exit code when nothing new may start; main may still have money of its own."""
+        kept = isinstance(ending, OverBudget) and ending.kept_back
+        escalates = self.job.escalate is not None and self.run.available(MAIN)
+        return 0 if kept and escalates else stop_code(ending)
+
+    async def _look_again(self, evidence: Evidence, after: str, seen: str) -> Evidence:
+        """Look at what mended code did while it was judged: it ran with the judge's rights.
+
+        The command itself may write reports, recorded results and lock files.
+        """
+        tree, scope = self.run.ports.tree, self.job.scope
+        tampering = await self.around.undo()
+        if tree is None or after == seen:
+            return replace(evidence, tampering=tampering)
+        changes = [
+            change
+            for change in await tree.changes(after, seen)
+            if change.kind != "added" and not is_test(change.path) and not is_lock(change.path)
+        ]
+        guarded = [change for change in changes if scope.reason(change.path).startswith("protect")]
+        files = [tamper.FileDiff(*text) for text in await tree.texts(after, seen)]
+        found = (str(finding) for finding in tamper.findings(files, scope.nature))
+        return replace(
+            evidence, violations=violations(scope, guarded), tampering=(*tampering, *found)
+        )
 
     def _read(self, result: CommandResult) -> Failure:
         root = self.run.ports.root

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from runner.expressions import evaluate, render
+from runner.expressions import evaluate, render, template_paths
 from runner.frozen import frozen
 from runner.outcome import StepOutcome
 from runner.plan import Commit, Prompt, Push, Uses
@@ -13,7 +13,7 @@ from runner.plan import Commit, Prompt, Push, Uses
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from runner.plan import Step
+    from runner.plan import Step, Workflow
 
 
 @frozen
@@ -36,6 +36,10 @@ class Names:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     git: GitView = GitView()
     output: Mapping[str, object] = field(default_factory=dict[str, object])
+    untrusted: frozenset[str] = frozenset()
+    """Names of the inputs that are data, not instructions."""
+    untrusted_env: frozenset[str] = frozenset()
+    """Names of the variables that hold such data."""
 
     def look_up(self, path: str) -> object:
         """Return the value of a dotted name; empty text for what has not happened."""
@@ -77,7 +81,34 @@ class Names:
     def for_step(self, step: Step) -> Names:
         """Return these names with the step's own declared variables in sight."""
         env = {name: render(value, self.look_up) for name, value in step.env.items()}
-        return Names(self.inputs, self.run_id, self.outcomes, env, self.git, self.output)
+        return replace(self, env=env, untrusted_env=self.tainted(step.env))
+
+    def is_untrusted(self, path: str) -> bool:
+        """Tell whether a name stands for data that a model must not take for instructions."""
+        head, _, name = path.partition(".")
+        match head:
+            case "steps":
+                return True
+            case "inputs":
+                return name in self.untrusted
+            case "env":
+                return name in self.untrusted_env
+            case _:
+                return False
+
+    def tainted(self, values: Mapping[str, object]) -> frozenset[str]:
+        """Return the names of the templates that such data goes into."""
+        return frozenset(
+            name
+            for name, text in values.items()
+            if isinstance(text, str)
+            and any(self.is_untrusted(path) for path, _ in template_paths(text))
+        )
+
+
+def untrusted_inputs(workflow: Workflow) -> frozenset[str]:
+    """Return the names of a workflow's inputs that it declares as data."""
+    return frozenset(name for name, one in workflow.inputs.items() if one.untrusted)
 
 
 def asks_git(step: Step) -> bool:

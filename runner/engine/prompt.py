@@ -17,7 +17,7 @@ from runner.engine.lock import Held
 from runner.engine.roles import FOULS
 from runner.engine.state import MainAsk, SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, Restored
-from runner.expressions import render
+from runner.expressions import as_text, render
 from runner.outcome import (
     Attempt,
     Done,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from runner.engine.lock import Lock
     from runner.engine.names import Names
     from runner.engine.state import Run
+    from runner.git import Guard
     from runner.outcome import Ending, Mend
     from runner.plan import Step
     from runner.scope import Scope
@@ -68,7 +69,16 @@ class Asked:
         self.rung = Rung.SUBAGENT if self.agent else Rung.MAIN
         # What is asked for may well be tests; only mends of a failing check leave them alone.
         self.scope: Scope = scope_of(run, step, self.kind.check or "", None, nature="other")
+        self.writes = (
+            self.agent is None
+            or self.kind.check is not None
+            or bool(WRITING_TOOLS.intersection(self.agent.tools))
+        )
+        """Otherwise commands run beside it, and what changes is theirs."""
         self.output: Mapping[str, Any] = {}
+        self.marked: dict[str, str] = {}
+        self.guard: Guard | None = None
+        """What `.git` was before the attempt that is under way."""
         self.attempts: list[Attempt] = []
         self.started = time.monotonic()
 
@@ -77,27 +87,22 @@ class Asked:
         if not self.run.available(self.role):
             hint = self.run.missing([self.role])
             return self._end(Status.FAILED, f"no model for role {self.role!r}", hint=hint)
-        writes = (
-            self.agent is None
-            or self.kind.check is not None
-            or bool(WRITING_TOOLS.intersection(self.agent.tools))
-        )
-        async with lock.sole() if writes else lock.share():
+        async with lock.sole() if self.writes else lock.share():
             outcome = await self._ask_and_look()
             if outcome is not None:
                 return outcome
+            accept = self.kind.accept
+            if accept and not replace(self.names, output=self.output).holds(accept):
+                return self._end(Status.FAILED, f"not accepted: {accept}")
             if self.kind.check is not None:
                 return await self._check()
-        if self.kind.accept is None:
-            return self._end(Status.SUCCEEDED, "")
-        if replace(self.names, output=self.output).holds(self.kind.accept):
-            return self._end(Status.SUCCEEDED, "", verified=True)
-        return self._end(Status.FAILED, f"not accepted: {self.kind.accept}")
+        return self._end(Status.SUCCEEDED, "", verified=bool(accept))
 
     async def _ask_and_look(self) -> StepOutcome | None:
         """Ask, and undo what was not allowed; `None` when the work stands."""
         text = self._text()
         before = await self.run.snapshot(self.shown, "before prompt")
+        self.marked = dict(self.run.marks.blobs)
         try:
             problem = ""
             for _ in range(2):
@@ -120,16 +125,18 @@ class Asked:
 
     async def _once(self, text: str, before: str) -> mend.Tried:
         run, began, number = self.run, time.monotonic(), len(self.attempts) + 1
-        repo, tree = run.ports.repo, run.ports.tree
+        repo = run.ports.repo
         model = run.ports.choices[self.role].id
         run.ports.emit(AttemptStarted(self.shown, number, self.rung, model, self.kind.agent))
-        guard = await repo.guard() if repo else None
+        # Without a shell no tool reaches git: a commit that is made meanwhile is the user's.
+        shell = run.ports.shell and self.writes
+        self.guard = await repo.guard() if repo and shell else None
         asked = await self._ask(text, number)
-        tampering = await repo.tampered(guard) if repo and guard else ()
-        if repo and guard and tampering:
-            await repo.undo(guard)
+        tampering = await self._undo_git()
         after = await run.snapshot(self.shown, f"after attempt {number}")
-        changes = await tree.changes(before, after) if tree else ()
+        if shell:
+            await run.took(before, after)
+        changes, _ = await run.told_apart(before, after) if self.writes else ((), frozenset[str]())
         verdict, reason = self._judge(asked.ending, violations(self.scope, changes), tampering)
         attempt = Attempt(
             number,
@@ -168,6 +175,7 @@ class Asked:
             root=self.run.ports.root,
             allows=self.scope.allows,
             why_not=self.scope.reason,
+            wrote=self.run.wrote,
             shell=self.run.ports.shell,
             environment=mend.agent_environment(self.run),
             turns=self.agent.turns if self.agent else mend.MAIN_TURNS * 2,
@@ -196,37 +204,59 @@ class Asked:
         )
 
     def _text(self) -> str:
+        return brief.task_brief(self._asked_for(), self.scope.describe())
+
+    def _asked_for(self) -> str:
         """Render the prompt; untrusted inputs are fenced where they stand."""
-        workflow, token = self.run.ports.workflow, self.run.ports.run_id
+        token = self.run.ports.run_id
 
         def look_up(path: str) -> object:
             value = self.names.look_up(path)
-            head, _, name = path.partition(".")
-            declared = workflow.inputs.get(name) if head == "inputs" else None
-            untrusted = head == "steps" or (declared is not None and declared.untrusted)
-            return fence(str(value), path, token=token) if untrusted else value
+            if not self.names.is_untrusted(path):
+                return value
+            return fence(as_text(value), path, token=token)
 
-        text = self.task if self.task is not None else render(self.kind.text, look_up)
-        return brief.task_brief(text, self.scope.describe())
+        return self.task if self.task is not None else render(self.kind.text, look_up)
 
     def _declared(self) -> Mapping[str, Any]:
         return self.kind.output or (self.agent.output if self.agent else {})
 
     async def _check(self) -> StepOutcome:
         """Let the check judge, and mend what it finds like any failing command."""
-        job = job_of(self.run, self.step, self.shown, self.names)
+        job = replace(job_of(self.run, self.step, self.shown, self.names), goal=self._asked_for())
         climb = Climb(self.run, job, Held(), attempts=self.attempts, started=self.started)
         outcome = await climb.go()
         return replace(outcome, outputs=self.output)
 
+    async def _undo_git(self) -> tuple[str, ...]:
+        """Put `.git` back as it was when the attempt began, and say what was changed."""
+        repo, guard, self.guard = self.run.ports.repo, self.guard, None
+        if repo is None or guard is None:
+            return ()
+        tampering = await repo.tampered(guard)
+        if tampering:
+            await repo.undo(guard)
+        return tampering
+
     async def _undo(self, before: str) -> None:
+        try:
+            await self._undo_git()
+        finally:
+            await self._restore(before)
+
+    async def _restore(self, before: str) -> None:
         tree = self.run.ports.tree
-        if tree is None:
+        if tree is None or not self.writes:
             return
-        now = await self.run.snapshot(self.shown, "before restore")
-        back, kept = await tree.restore(now, before)
+        run = self.run
+        now = await run.snapshot(self.shown, "before restore")
+        if run.ports.shell:
+            await run.took(before, now)
+        _, others = await run.told_apart(before, now)
+        back, kept = await tree.restore(now, before, keep=others)
+        run.marks.reset(back, self.marked)
         if back or kept:
-            self.run.ports.emit(Restored(self.shown, before, tuple(back), tuple(kept)))
+            run.ports.emit(Restored(self.shown, before, tuple(back), tuple(kept)))
 
     def _stopped(self, tried: mend.Tried) -> StepOutcome:
         attempt = tried.attempt

@@ -7,18 +7,24 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
+import anyio
+
 from runner.engine.checks import Shipping
 from runner.engine.hooks import hook_job, wanted
+from runner.engine.jobs import scope_within
 from runner.engine.ladder import Job
-from runner.engine.roles import changed_paths
-from runner.events import GitFact, GitIntent
+from runner.errors import GitRefused
+from runner.events import GitFact, GitIntent, Restored
 from runner.expressions import render
 from runner.git import Conflict, NotFastForward, PushAuth, Pushed, Rebased
+from runner.git.urls import masked
+from runner.loader import branch_problem
 from runner.outcome import CommandResult, Status, StepOutcome
 from runner.plan import Escalate, Fix, Push, Retry
-from runner.scope import scope_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from runner.engine.lock import Lock
     from runner.events import Purpose
 
@@ -45,6 +51,9 @@ class Pushing(Shipping):
         sha = run.committed or repo.facts.head
         if not sha or (not run.committed and push.branch is None):
             return self.end(Status.SKIPPED, "nothing to push: this run made no commit")
+        refused = self.unpassed()
+        if refused is not None:
+            return refused
         async with lock.sole():
             for _ in range(TRIES):
                 outcome = await self._once(run.committed or sha)
@@ -65,13 +74,14 @@ class Pushing(Shipping):
             return self.end(Status.FAILED, reason, code=5)
         if wanted(self, "pre-push"):
             job = hook_job(self, "pre-push", push=plan)
-            # What a mend changed now could not be part of the commit any more.
-            job = replace(job, fix=None, escalate=None)
+            why = "what a mend changes now would be no part of the commit"
+            job = replace(job, fix=None, escalate=None, unmended=why)
             failed = await self.climb(job, "the pre-push hook fails")
             if failed is not None:
                 return failed
         emit = self.graph.run.ports.emit
-        emit(GitIntent(self.shown, "push", {"sha": sha, "ref": plan.remote_ref, "url": plan.url}))
+        where = {"sha": sha, "ref": plan.remote_ref, "url": masked(plan.url)}
+        emit(GitIntent(self.shown, "push", where))
         result = await repo.push(remote=push.remote, branch=branch, auth=auth, expected=sha)
         match result:
             case Pushed(remote, ref, pushed):
@@ -92,7 +102,11 @@ class Pushing(Shipping):
         if wanted_branch is None:
             name = re.sub(r"[^A-Za-z0-9_-]+", "-", ports.workflow.name).strip("-") or "workflow"
             return f"runner/{name}-{ports.run_id}"
-        return render(wanted_branch, self.names.look_up)
+        branch = render(wanted_branch, self.names.look_up)
+        problem = branch_problem(branch)
+        if problem:
+            raise GitRefused(f"branch {branch!r} cannot be pushed to: {problem}")
+        return branch
 
     def _auth(self) -> PushAuth:
         ports, auth = self.graph.run.ports, self.kind().auth
@@ -130,35 +144,60 @@ class Pushing(Shipping):
         return None
 
     async def _mend_conflict(self, conflict: Conflict) -> Rebased | StepOutcome:
+        """Show the conflict in the tree, let it be mended, commit it; else leave nothing of it."""
         repo, run = self.repo(), self.graph.run
-        tree = run.ports.tree
-        assert tree is not None
         before = await run.snapshot(self.shown, "before conflict")
-        await repo.show_conflict(conflict)
-        marked = await run.snapshot(self.shown, "with conflict markers")
-        failed = await self.climb(self._conflict_job(conflict), "the rebase has conflicts")
-        if failed is not None:
-            await tree.restore(marked, before)
-            return replace(
-                failed, hint=f"Nothing was changed. By hand: git pull --rebase ({conflict.detail})"
+        marked = ""
+        try:
+            await repo.show_conflict(conflict)
+            marked = await run.snapshot(self.shown, "with conflict markers")
+            failed = self._unmarked(conflict) or await self.climb(
+                self._conflict_job(conflict), "the rebase has conflicts"
             )
-        after = await run.snapshot(self.shown, "conflict mended")
-        touched = await changed_paths(run, marked, after)
-        return await repo.resolve(conflict, touched=touched)
+            if failed is None:
+                after = await run.snapshot(self.shown, "conflict mended")
+                mended, _ = await run.told_apart(marked, after)
+                touched = {change.path for change in mended}
+                done = await repo.resolve(conflict, touched=touched)
+                # The commit has taken them up.
+                run.mended -= {*conflict.paths, *touched}
+                return done
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._take_back(before, marked)
+            raise
+        await self._take_back(before, marked)
+        return replace(
+            failed, hint=f"Nothing was changed. By hand: git pull --rebase ({conflict.detail})"
+        )
+
+    async def _take_back(self, before: str, marked: str) -> None:
+        """Undo what was shown and mended; what others changed since is kept."""
+        tree = self.graph.run.ports.tree
+        assert tree is not None
+        now = await self.graph.run.snapshot(self.shown, "before restore")
+        back, kept = await tree.restore(marked or now, before)
+        self.graph.run.ports.emit(Restored(self.shown, before, back, kept))
+
+    def _unmarked(self, conflict: Conflict) -> StepOutcome | None:
+        """Refuse a conflict that no text shows: one side of it would silently be lost."""
+        root = self.repo().facts.root
+        hidden = [path for path in conflict.paths if not marker_lines(root / path)]
+        if not hidden:
+            return None
+        return self.end(
+            Status.FAILED, f"the rebase has conflicts that no text shows: {', '.join(hidden)}"
+        )
 
     def _conflict_job(self, conflict: Conflict) -> Job:
-        root = self.repo().facts.root
+        run, root = self.graph.run, self.repo().facts.root
 
         async def invoke(purpose: Purpose) -> CommandResult:
             began = time.monotonic()
             lines = [
                 f"{path}:{number}: conflict marker"
                 for path in conflict.paths
-                if (root / path).is_file()
-                for number, line in enumerate(
-                    (root / path).read_bytes().splitlines(keepends=True), 1
-                )
-                if line.startswith(MARKERS)
+                for number in marker_lines(root / path)
             ]
             text = "\n".join(lines)
             seconds = time.monotonic() - began
@@ -178,13 +217,16 @@ class Pushing(Shipping):
             command="no conflict markers",
             purpose="check",
             invoke=invoke,
-            scope=scope_for(
-                write=tuple(conflict.paths),
-                protect=self.graph.run.ports.workflow.protect,
-                workflow_file=None,
-                nature="other",
-            ),
+            scope=scope_within(run, write=tuple(filter(scope_within(run).allows, conflict.paths))),
             fix=Fix(agent="conflict-fixer"),
             escalate=Escalate(),
             retry=Retry(),
         )
+
+
+def marker_lines(file: Path) -> list[int]:
+    """Return the numbers of a file's lines that begin a part of a conflict."""
+    if file.is_symlink() or not file.is_file():
+        return []
+    lines = file.read_bytes().splitlines(keepends=True)
+    return [number for number, line in enumerate(lines, 1) if line.startswith(MARKERS)]

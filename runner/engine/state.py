@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from runner.engine.lock import TreeLock
+from runner.engine.marks import Marks
 from runner.events import Notice, SnapshotTaken
 from runner.frozen import frozen
 from runner.outcome import StepOutcome
+from runner.plan import Uses
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
 
     from runner.engine.graph import Graph
@@ -20,11 +33,17 @@ if TYPE_CHECKING:
     from runner.events import Event
     from runner.git import Repository, StartState
     from runner.models.choice import Choice
-    from runner.outcome import Mend
+    from runner.outcome import Change, Mend
     from runner.plan import AgentSpec, Options, Step, ValueType, Workflow
     from runner.policy import Policy
     from runner.tools import Permit
+    from runner.workspace.masking import Mask
     from runner.workspace.tree import Tree
+
+
+CLOSING = 4.5
+"""Seconds from being told to end until the last command is ended, too: a CI system gives 7.5 in all
+(https://github.com/actions/runner/issues/1309), and snapshot, restore and report come after it."""
 
 
 @frozen(kw_only=True)
@@ -86,6 +105,8 @@ class Ports:
     emit: Callable[[Event], None]
     tree: Tree | None
     """`None` when the workflow has no commit, push, fix or prompt: then nothing is hashed."""
+    late_tree: Callable[[], Awaitable[Tree]]
+    """Opens the tree all the same, once an autofix is about to change it."""
     repo: Repository | None
     """`None` outside of a git repository, or when nothing here needs git."""
     start: StartState | None
@@ -94,6 +115,8 @@ class Ports:
     inputs: Mapping[str, Any]
     secrets: Mapping[str, str]
     """Granted secrets by name."""
+    mask: Mask
+    """Hides them in whatever is shown, kept or read by a model."""
     environ: Mapping[str, str]
     workers: Callable[[], Awaitable[Workers]]
     policy: Policy
@@ -116,12 +139,18 @@ class Run:
     """Steps that were run, with the names in their sight, by shown id."""
     mended: set[str] = field(default_factory=set[str])
     """Paths that autofix or mends changed and that no commit has taken up."""
+    marks: Marks = field(default_factory=Marks)
     committed: str = ""
     """The commit that this run made last."""
     remote_ref: str = ""
     stop: str = ""
     """Why nothing new starts any more; empty while the run goes on."""
     stop_code: int = 0
+    signal: int | None = None
+    """Number of the signal that told the run to end."""
+    close_by: float = 0.0
+    """Until when, by the loop's clock, steps `when: always` may run; 0 before the run was told to
+    end."""
     logs: dict[str, int] = field(default_factory=dict[str, int])
     packets: int = 0
     callers: dict[str, Graph] = field(default_factory=dict[str, "Graph"])
@@ -136,13 +165,54 @@ class Run:
         if not self.stop:
             self.stop, self.stop_code = reason, code
 
+    def close(self, reason: str, code: int) -> None:
+        """Let the run end now: what goes on is cancelled, what runs `always` gets a moment."""
+        self.halt(reason, code)
+        self.close_by = anyio.current_time() + CLOSING
+
     async def snapshot(self, step: str, label: str) -> str:
         """Record the tree as it is now; empty where nothing is hashed."""
         if self.ports.tree is None:
             return ""
-        tree = await self.ports.tree.snapshot()
-        self.ports.emit(SnapshotTaken(step, label, tree))
-        return tree
+        return await self.snapshot_of(self.ports.tree, step, label)
+
+    async def snapshot_of(self, tree: Tree, step: str, label: str) -> str:
+        """Record a tree as it is now."""
+        taken = await tree.snapshot()
+        self.ports.emit(SnapshotTaken(step, label, taken))
+        return taken
+
+    def wrote(self, path: str, data: bytes) -> None:
+        """Note what a file tool has written."""
+        if self.ports.tree is not None:
+            self.marks.blobs[path] = self.ports.tree.blob_id(data)
+
+    async def took(self, before: str, after: str) -> None:
+        """Note that what changed between two snapshots was this run's doing."""
+        if self.ports.tree is not None and before != after:
+            self.marks.took(await self.ports.tree.changes(before, after))
+
+    @asynccontextmanager
+    async def doing(self) -> AsyncGenerator[None]:
+        """Take what changes during the block for this run's doing, however the block ends."""
+        tree = self.ports.tree
+        before = await tree.snapshot() if tree else ""
+        try:
+            yield
+        finally:
+            if tree is not None:
+                with anyio.CancelScope(shield=True):
+                    await self.took(before, await tree.snapshot())
+
+    async def told_apart(
+        self, before: str, after: str
+    ) -> tuple[tuple[Change, ...], frozenset[str]]:
+        """Return the changes between two snapshots that are this run's, and the others' paths."""
+        if self.ports.tree is None or before == after:
+            return (), frozenset()
+        changes = await self.ports.tree.changes(before, after)
+        ours = tuple(change for change in changes if self.marks.is_ours(change))
+        return ours, frozenset(change.path for change in changes if change not in ours)
 
     def log_path(self, shown: str, purpose: str) -> Path:
         """Return a new file for a command's full output."""
@@ -174,3 +244,14 @@ class Run:
 def shown_id(prefix: str, step: Step) -> str:
     """Return a step's id as people see it, below the steps that use its workflow."""
     return f"{prefix}/{step.id}" if prefix else step.id
+
+
+def all_steps(
+    steps: Iterable[Step], prefix: str = "", *, lenient: bool = False
+) -> Iterator[tuple[str, Step, bool]]:
+    """Yield steps and those of the workflows they use, by shown id, and whether each may fail."""
+    for step in steps:
+        shown, may_fail = shown_id(prefix, step), lenient or step.allow_failure
+        yield shown, step, may_fail
+        if isinstance(step.kind, Uses):
+            yield from all_steps(step.kind.workflow.steps, shown, lenient=may_fail)

@@ -128,6 +128,8 @@ def unknown_name(path: str, column: int, names: Collection[str]) -> ExpressionEr
     """Return the error for a dotted name that is not in sight, with what was probably meant."""
     hint = FOREIGN_WORDS.get(path) or FOREIGN_WORDS.get(path.partition(".")[0])
     hint = hint or did_you_mean(path, names, label="In sight")
+    if path.startswith("env.") and not hint.startswith("Did"):
+        hint = f"Of `env` there is only what the step declares: `env: {{ NAME: ... }}`. {hint}"
     if "." not in path and not hint.startswith(("Write", "There", "What")):
         hint = f"A literal text stands in quotes: '{path}'. {hint}".strip()
     return ExpressionError(f"there is no `{path}` here", column, hint=hint)

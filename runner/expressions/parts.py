@@ -100,6 +100,8 @@ FOREIGN_WORDS = {
     "needs": "Write `steps.ID.outputs.NAME`.",
     "vars": "Write `inputs.NAME`.",
     "is": "Write `==`.",
+    **dict.fromkeys(("yes", "on"), "Write `true`; a text stands in quotes."),
+    **dict.fromkeys(("no", "off"), "Write `false`; a text stands in quotes."),
 }
 
 

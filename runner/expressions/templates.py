@@ -75,7 +75,8 @@ def _matches(text: str) -> list[re.Match[str]]:
 def _bad_template(text: str, start: int) -> ExpressionError:
     end = text.find("}}", start)
     if end < 0 or "\n" in text[start:end]:
-        return ExpressionError("`${{` is not closed by `}}` on its line", start + 1)
+        message = "`${{` is not closed by `}}` on its line"
+        return ExpressionError(message, start + 1, hint="Write `${{ inputs.NAME }}`.")
     inner = text[start + len(_OPEN) : end].strip()
     if not inner:
         return ExpressionError("`${{ }}` is empty", start + 1, hint="Write `${{ inputs.NAME }}`.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import GitRefused
 from runner.git.shadow import config_line
+from runner.git.staging import is_gone
 from runner.git.status import filters_of, split
 
 if TYPE_CHECKING:
@@ -37,9 +38,13 @@ async def write_checkout(
 
 
 async def _keep_sparse(shadow: Shadow, staged: Staged, index: Path) -> None:
-    """Mark as absent what the user's sparse checkout has absent."""
+    """Mark as absent what the user's sparse checkout has absent.
+
+    The flag alone does not say so: people also set it on files that they keep changes in.
+    """
     out = await shadow.check("ls-files", "-v", "-z", index=staged.index)
-    absent = [line[2:] for line in split(out) if line.startswith(("S ", "s "))]
+    flagged = [line[2:] for line in split(out) if line.startswith(("S ", "s "))]
+    absent = [path for path in flagged if is_gone(shadow.places.root, path)]
     if absent:
         stdin = b"".join(os.fsencode(path) + b"\0" for path in absent)
         await shadow.check(

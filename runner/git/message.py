@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from runner.scope import is_test
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from runner.outcome import Change
 
@@ -48,7 +48,7 @@ def by_rule(changes: Sequence[Change], steps: Sequence[str]) -> str:
         header = f"{_type_of(paths)}: {text}"
     if len(header) > SUBJECT:
         header = f"{_type_of(paths)}: update {len(paths)} files"
-    body = [f"- {_verb(change)} {_shown(change.path)}" for change in changes[:_LISTED]]
+    body = [f"- {_verb(change)} {shown(change.path)}" for change in changes[:_LISTED]]
     if len(changes) > _LISTED:
         body.append(f"- and {len(changes) - _LISTED} more")
     if steps:
@@ -86,7 +86,7 @@ def _described(changes: Sequence[Change]) -> str:
     if any(_verb(change) != verb for change in changes):
         verb = "update"
     if len(changes) == 1:
-        return f"{verb} {_shown(PurePosixPath(changes[0].path).name)}"
+        return f"{verb} {shown(PurePosixPath(changes[0].path).name)}"
     return f"{verb} {len(changes)} files"
 
 
@@ -100,10 +100,17 @@ def _verb(change: Change) -> str:
             return "update"
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     """Spell a path without what could break a line or fool a terminal."""
     printable = path.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(char if char.isprintable() else "?" for char in printable)[:200]
+
+
+def listed(paths: Collection[str]) -> str:
+    """Spell paths as the value of a trailer: on one line, and not without end."""
+    named = [shown(path) for path in sorted(paths)[:_LISTED]]
+    more = len(paths) - len(named)
+    return ", ".join([*named, f"and {more} more"] if more else named)
 
 
 def problems(message: str) -> tuple[str, ...]:

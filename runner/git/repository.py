@@ -257,7 +257,8 @@ class Repository:
         """Write the merged files, with markers, into the work tree; HEAD stays where it is."""
         self._verify()
         head = await self._current_head()
-        await rebasing.show_conflict(self._stage, head, conflict, "index.conflict")
+        # Shown in full or not at all, so that it can be taken back.
+        await _unbroken(rebasing.show_conflict(self._stage, head, conflict, "index.conflict"))
 
     async def resolve(self, conflict: Conflict, *, touched: Collection[str] = ()) -> Rebased:
         """Commit the mended conflict on top of the upstream.

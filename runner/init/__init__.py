@@ -39,6 +39,8 @@ class Written:
     proposal: Proposal
     files: tuple[str, ...]
     """Relative to the root."""
+    kept: bool = False
+    """A workflow was there already and was left as it is: only a CI job was asked for besides."""
 
 
 def propose(evidence: Evidence) -> Proposal:
@@ -47,29 +49,46 @@ def propose(evidence: Evidence) -> Proposal:
     direct += others.rust(evidence) + others.go(evidence)
     if "lint" not in direct.roles:
         direct += others.pre_commit(evidence)
+    broken = [f"{name} cannot be parsed, so nothing in it was seen" for name in evidence.broken]
+    direct += Proposal((), tuple(broken))
     return arranged(direct + others.make(evidence, direct.roles))
 
 
 def initialise(root: Path, *, ci: CI | None = None, force: bool = False) -> Written:
     """Look at `root` and write the workflow, and the CI job when asked.
 
+    Beside a workflow that is there already the CI job alone is written.
+
     Raises:
-        UsageError: A file that would be written exists; with `force` it is replaced.
+        UsageError: A file that would be written exists (with `force` it is replaced), or one cannot
+            be written.
     """
     proposal = propose(gather(root))
     config = root / ".git"
     text = workflow(proposal, git=config.exists(), remote=remote_of(root))
     texts = {WORKFLOW: text}
+    kept = ci is not None and not force and (root / WORKFLOW).is_file()
+    if kept:
+        del texts[WORKFLOW]
     if ci is not None:
         texts[CI_FILES[ci]] = ci_job(ci, proposal)
     there = [path for path in texts if (root / path).exists()]
     if there and not force:
         message = f"{' and '.join(there)} exists already"
-        raise UsageError(message, hint="To replace it: runner init --force")
+        again = f"runner init{f' --ci {ci}' if ci else ''} --force"
+        also = f", and {WORKFLOW} with it" if kept else ""
+        raise UsageError(message, hint=f"To replace it{also}: {again}")
     for path, content in texts.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(content, encoding="utf-8")
-    return Written(proposal, tuple(texts))
+        _write(root / path, content)
+    return Written(proposal, tuple(texts), kept)
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def remote_of(root: Path) -> str:

@@ -62,6 +62,8 @@ class Evidence:
     """Hooks of pre-commit by id; true where they look at all files."""
     ini: frozenset[str] = frozenset()
     """Sections of setup.cfg, tox.ini and the like."""
+    broken: tuple[str, ...] = ()
+    """Files that cannot be parsed; what they say is not known."""
     which: Callable[[str], str | None] = shutil.which
 
     def has(self, *paths: str) -> str:
@@ -119,6 +121,7 @@ def gather(root: Path, which: Callable[[str], str | None] = shutil.which) -> Evi
         package=_json(_read(root / "package.json")),
         hooks=hooks_in(_read(root / ".pre-commit-config.yaml")),
         ini=frozenset(_sections(root)),
+        broken=tuple(name for name, parse in _PARSERS.items() if _is_broken(root / name, parse)),
         which=which,
     )
 
@@ -173,6 +176,22 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def _is_broken(path: Path, parse: Callable[[str], object]) -> bool:
+    text = _read(path)
+    try:
+        parse(text or "{}" if path.suffix == ".json" else text)
+    except (ValueError, yaml.YAMLError):  # what `tomllib` and `json` raise is a ValueError
+        return True
+    return False
+
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "pyproject.toml": tomllib.loads,
+    "package.json": json.loads,
+    ".pre-commit-config.yaml": yaml.safe_load,
+}
 
 
 def _toml(text: str) -> dict[str, Any]:

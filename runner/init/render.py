@@ -78,7 +78,12 @@ def _lines(check: Check, *, first: bool) -> Iterator[str]:
 def scalar(text: str) -> str:
     """Render a command as a YAML scalar: plain where that is safe, else in double quotes."""
     plain = re.fullmatch(r"[A-Za-z./][\w ./=,@+:-]*", text) and ": " not in text
-    return text if plain and not text.endswith(":") else json.dumps(text, ensure_ascii=False)
+    safe = plain and text[-1] not in ": " and not _TYPED.fullmatch(text)
+    return text if safe else json.dumps(text, ensure_ascii=False)
+
+
+_TYPED = re.compile(r"true|false|null|yes|no|on|off|y|n|\.[0-9.e+-]*|\.inf|\.nan", re.IGNORECASE)
+"""What some YAML reader takes for something else than a text."""
 
 
 GITHUB = """\

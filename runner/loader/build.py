@@ -252,8 +252,9 @@ class _Builder:
         nodes = cast("Sequence", fields.value(StepKeys.NEEDS)).items
         for name, node in zip(wanted, nodes, strict=True):
             if name not in numbers:
-                others = [other for other in numbers if other != names[number]]
-                hint = did_you_mean(name, others, label="Steps")
+                # A step without a readable id goes by a number.
+                others = [one for one in numbers if one != names[number] and not one.isdigit()]
+                hint = did_you_mean(name, others, label="Steps") or "There is no other step."
                 self.problems.add(f"there is no step `{name}`", node, hint=hint)
             elif numbers[name] == number:
                 self.problems.add(f"step `{name}` cannot need itself", node, hint="Delete it here.")

@@ -38,6 +38,11 @@ def find_workflow(target: str | None, root: Path) -> Path:
     raise UsageError(f"there is no workflow `{target}`", hint=hint + _what_there_is(root))
 
 
+def workflow_names(root: Path) -> tuple[str, ...]:
+    """Return every name that `find_workflow` takes, the repository's own first."""
+    return tuple(dict.fromkeys([*sorted(_named(root)), *sorted(_built_in())]))
+
+
 def built_in_workflow(name: str) -> Path | None:
     """Return the file of a built-in workflow."""
     return _built_in().get(name)
@@ -48,7 +53,8 @@ def _explicit(target: str, root: Path) -> Path:
     try:
         if path.is_file():
             return path
-        kind = "is a directory" if path.is_dir() else "does not exist"
+        kind = "is a directory" if path.is_dir() else "is no regular file"
+        kind = kind if path.exists() else "does not exist"
     except (OSError, ValueError):
         kind = "cannot be read"
     raise UsageError(f"the workflow file {target!r} {kind}", hint=_what_there_is(root))

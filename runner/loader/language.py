@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from runner.loader.records import Belongs, ExactlyOne, Field, Fields, Record, fields_of
+from runner.loader.records import (
+    Belongs,
+    ExactlyOne,
+    Excludes,
+    Field,
+    Fields,
+    Record,
+    fields_of,
+)
 from runner.loader.shapes import (
     Choice,
     Constant,
@@ -50,13 +58,21 @@ SHELLS = {
 }
 KINDS = ("run", "prompt", "commit", "push", "uses")
 
-VALUE_TYPE: Choice[ValueType] = Choice(("string", "number", "boolean", "json"))
-_INPUT_TYPE: Choice[ValueType] = Choice(("string", "number", "boolean"))
+_TYPES = {
+    **dict.fromkeys(("str", "text", "enum", "choice"), "string"),
+    **dict.fromkeys(("int", "integer", "float", "decimal"), "number"),
+    "bool": "boolean",
+}
+_JSON = dict.fromkeys(("array", "list", "object", "dict", "map", "any"), "json")
+VALUE_TYPE: Choice[ValueType] = Choice(
+    ("string", "number", "boolean", "json"), foreign={**_TYPES, **_JSON}
+)
+_INPUT_TYPE: Choice[ValueType] = Choice(("string", "number", "boolean"), foreign=_TYPES)
 _WHEN: Choice[When] = Choice(("success", "failure", "always"))
 Files = Literal["run", "all", "staged"]
 _FILES: Either[str | tuple[str, ...]] = Either(
     "`run`, `all`, `staged` or a list of globs",
-    scalar=Choice(("run", "all", "staged")),
+    scalar=Choice(("run", "all", "staged"), 'Globs stand in a list: ["src/**"].'),
     sequence=ListOf(GLOB, "globs", least=1),
 )
 
@@ -114,7 +130,7 @@ class RetryKeys:
 
 
 RETRY_SHAPE = Record(
-    "`retry`", (RetryKeys.ATTEMPTS, RetryKeys.DELAY), example="Write `{ attempts: 1 }`."
+    "`retry`", (RetryKeys.ATTEMPTS, RetryKeys.DELAY), example="Write `retry: { attempts: 1 }`."
 )
 SHELL_SHAPE: Either[str | tuple[str, ...]] = Either(
     "a shell's name or a list of arguments",
@@ -170,7 +186,11 @@ class StepKeys:
 
     ID = Field("id", STEP_ID, "Its name, unique in the file: `id: test`.", required=True)
     IF = Field("if", EXPRESSION, "Run the step if this holds, else skip it.")
-    ELSE = Field("else", Choice(("stop",)), "`stop`: if `if` does not hold, the run succeeds here.")
+    ELSE = Field(
+        "else",
+        Choice(("stop",), "Without `else` a step whose `if` does not hold is skipped."),
+        "`stop`: if `if` does not hold, the run succeeds here.",
+    )
     NEEDS = Field(
         "needs",
         ListOf(STEP_ID, "steps' ids", unique=True),
@@ -221,7 +241,7 @@ class StepKeys:
         Record(
             "`commit`",
             fields_of(CommitKeys),
-            example="Write `commit: { message: auto }`, or a message for `auto`.",
+            example="Write `commit: { message: auto }`, or your own message in place of `auto`.",
             foreign={"paths": "Write `files`.", "add": "Write `files`."},
         ),
         "Commits what passed.",
@@ -251,7 +271,9 @@ STEP = Record(
         ExactlyOne("a step", KINDS),
         Belongs("else", ("if",)),
         Belongs("autofix", ("run",)),
-        Belongs("fix", ("run",), "After a `check` the `fix` of `defaults` mends."),
+        Belongs(
+            "fix", ("run",), "What a `check` or a git hook complains about `defaults.fix` mends."
+        ),
         Belongs("escalate", ("run",)),
         Belongs("agent", ("prompt",), "The agent that mends stands in `fix: { agent: NAME }`."),
         Belongs("check", ("prompt",), "The command of a `run` step is its own check."),
@@ -266,6 +288,7 @@ STEP = Record(
         Belongs("retry", _WRITTEN),
         Belongs("sources", _WRITTEN),
         Belongs("network", ("run", "prompt", "push", "commit")),
+        Excludes("timeout", "uses", "Give it to the steps of that workflow."),
         Belongs("env", ("run", "prompt", "commit", "push"), "Hand values over by `with`."),
         Belongs(
             "secrets",
@@ -309,7 +332,7 @@ BUDGET_SHAPE = Record(
     "`budget`",
     (BudgetKeys.USD, BudgetKeys.TOKENS, BudgetKeys.TIME),
     foreign={"seconds": "Write `time: 20m`.", "timeout": "Write `time: 20m`."},
-    example="Write `{ usd: 2.00, time: 20m }`.",
+    example="Write `budget: { usd: 2.00, time: 20m }`.",
 )
 
 

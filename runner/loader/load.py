@@ -13,8 +13,8 @@ from runner.loader.build import Built, Origin, build
 from runner.loader.files import is_inside, read_file, shown
 from runner.loader.find import built_in_workflow, find_workflow
 from runner.loader.language import MAX_STEPS
-from runner.plan import Uses, Workflow
-from runner.suggest import did_you_mean
+from runner.plan import MAIN, Uses, Workflow
+from runner.suggest import closest, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,12 @@ class _Loading:
         if not inside:
             raise UsageError(f"{target!r} leads out of the repository")
         if not path.is_file():
-            raise UsageError(f"there is no file {target!r} beside this one")
+            beside = [
+                f"./{one.name}" for one in user.parent.glob("*.y*ml") if one.name != user.name
+            ]
+            nearest = closest(target, sorted(beside))
+            hint = f"Did you mean `{nearest}`?" if nearest else "It is relative to this file."
+            raise UsageError(f"there is no file {target!r} beside this one", hint=hint)
         return path
 
 
@@ -169,7 +174,8 @@ def _checker(root: Path | None) -> Callable[[Built], None]:
     def check(built: Built) -> None:
         for one in built.mentions:
             if one.name not in names:
-                hint = did_you_mean(one.name, names, label="Agents")
+                known = (MAIN, *names) if one.prompted else names
+                hint = did_you_mean(one.name, known, label="Agents")
                 built.problems.add(f"there is no agent `{one.name}`", one.at, hint=hint)
         for one in built.overrides:
             if one.name not in shipped:

@@ -190,3 +190,21 @@ class Belongs(NamedTuple):
         """Return the schema."""
         beside = {"anyOf": [{"required": [name]} for name in self.beside]}
         return {"if": {"required": [self.name]}, "then": beside}
+
+
+class Excludes(NamedTuple):
+    """A key means nothing beside another."""
+
+    name: str
+    other: str
+    hint: str
+
+    def check(self, node: Mapping, problems: Problems) -> None:
+        """Tell where both stand."""
+        if self.other in node.entries and self.name in node.entries:
+            message = f"`{self.name}` does not go with `{self.other}`"
+            problems.add(message, node.entries[self.name][0], hint=self.hint)
+
+    def schema(self) -> JsonSchema:
+        """Return the schema."""
+        return {"not": {"required": [self.name, self.other]}}

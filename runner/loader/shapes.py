@@ -7,6 +7,8 @@ messages and the schema that editors use.
 from __future__ import annotations
 
 import re
+import typing
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from runner.frozen import frozen
@@ -87,6 +89,8 @@ class Text(NamedTuple):
     empty: bool = False
     private: bool = False
     """A wrong one is not shown: it may hold a password."""
+    example: str = ""
+    """What to write when it is no text at all."""
 
     def read(self, node: Node, problems: Problems) -> str:
         """Return the text."""
@@ -112,7 +116,7 @@ class Text(NamedTuple):
         return text
 
     def _text(self, node: Node, problems: Problems) -> Scalar:
-        example = 'For an empty text write "".' if self.empty else ""
+        example = 'For an empty text write "".' if self.empty else self.example
         scalar = _scalar(node, problems, self.what, example)
         found = scalars.look(scalar)
         if found != "text" and not self.any_scalar:
@@ -243,14 +247,17 @@ class Choice(Generic[T_co]):
     words: tuple[T_co, ...]
     hint: str = ""
     """What to do when no word is near."""
+    foreign: typing.Mapping[str, str] = field(default_factory=dict[str, str])
+    """Words of other tools that people will try, and ours."""
 
     def read(self, node: Node, problems: Problems) -> T_co:
         """Return the word."""
         known = [str(word) for word in self.words]
         text = node.text if isinstance(node, Scalar) else ""
         if text not in known:
-            message = f"this must be one of {', '.join(known)}, but it is {describe(node)}"
-            nearest = closest(text, known)
+            one_of = f"one of {', '.join(known)}" if len(known) > 1 else f"`{known[0]}`"
+            message = f"this must be {one_of}, but it is {describe(node)}"
+            nearest = self.foreign.get(text.lower()) or closest(text, known)
             hint = f"Did you mean `{nearest}`?" if nearest else self.hint
             raise problems.fail(message, node, hint=hint)
         return self.words[known.index(text)]
@@ -320,10 +327,15 @@ class ListOf(Generic[T_co]):
     def _hint(self, node: Node) -> str:
         if isinstance(node, Mapping):
             return "Begin each entry by `- `."
-        if not isinstance(node, Scalar) or scalars.look(node) == "null" or "\n" in node.text:
+        if not isinstance(node, Scalar) or "\n" in node.text:
             return ""
+        if scalars.look(node) == "null":
+            return "" if self.least else "For none write `[]`."
         text = shorten(node.text)
-        quote = "" if re.fullmatch(r"[A-Za-z0-9_.-]+", text) else '"'
+        plain = r"[A-Za-z0-9_.-]+"
+        if re.fullmatch(rf"{plain}(?:[ ,]+{plain})+", text):
+            return f"Put them in brackets: [{', '.join(re.findall(plain, text))}]."
+        quote = "" if re.fullmatch(plain, text) else '"'
         return f"Put it in brackets: [{quote}{text}{quote}]."
 
     def _repeats(self, node: Sequence, found: list[T_co], problems: Problems) -> bool:

@@ -53,6 +53,8 @@ class Mention(NamedTuple):
 
     name: str
     at: Placed
+    prompted: bool = False
+    """It is asked by a prompt step, where the main agent can be named, too."""
 
 
 class Surroundings(NamedTuple):
@@ -193,7 +195,8 @@ class _Builder:
         self._check_template(fields.value(StepKeys.PROMPT), sight)
         agent = fields.get_or(StepKeys.AGENT, MAIN)
         if fields.has(StepKeys.AGENT) and agent != MAIN:
-            self.around.mentions.append(Mention(agent, fields.value(StepKeys.AGENT)))
+            mention = Mention(agent, fields.value(StepKeys.AGENT), prompted=True)
+            self.around.mentions.append(mention)
         command = fields.get(StepKeys.CHECK)
         output = fields.get_or(StepKeys.OUTPUT, {})
         if fields.get(StepKeys.ACCEPT) is not None:

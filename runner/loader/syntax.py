@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from runner.loader.problems import Spot
@@ -71,6 +72,8 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+_KEY = re.compile(r"\s+[A-Za-z_][\w-]*:")
+"""A line up to its colon, when all before that is a key."""
 _LOOK_WHERE_IT_BEGAN = (
     "did not find expected ','",
     "found unexpected end of stream",
@@ -93,6 +96,11 @@ def explain(error: yaml.MarkedYAMLError, source: Source, shift: int) -> tuple[Sp
     spot = Spot(mark.line + 1 + shift, mark.column + 1) if mark else Spot(1 + shift, 1)
     if problem.startswith("found character that cannot start any token"):
         return (spot, *_bad_start(source, spot))
+    if problem.startswith("mapping values") and _KEY.fullmatch(
+        source.line(spot.line), 0, spot.column
+    ):
+        message = "this line stands deeper than the key above it, so that it goes on with its text"
+        return spot, message, "Begin it in the column where the key above begins."
     if problem.startswith("did not find expected ','") and "${{" in source.line(spot.line):
         hint = 'Write "${{ ... }}", in quotes, or put the value on a line of its own.'
         return spot, "within `{ }` or `[ ]` a `${{ }}` needs quotes", hint

@@ -69,7 +69,12 @@ DIRECTORY = Text(
 
 # Texts.
 
-COMMAND = Text("a command", max_length=50_000, no_template=True)
+COMMAND = Text(
+    "a command",
+    max_length=50_000,
+    no_template=True,
+    example="Write one text, such as `pytest -q`; several commands as a block: `|`, one a line.",
+)
 EXPRESSION = Text("an expression", max_length=1_000)
 PROMPT_TEXT = Text("a prompt", max_length=100_000)
 PLAIN = Text("a text", max_length=2_000)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from runner.frozen import frozen
 from runner.models.choice import SCRIPT, is_scripted, split
-from runner.models.exchange import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,19 +108,18 @@ class Models:
             UsageError: An unknown provider, or a bad script file (with `file:line:column`).
             ProviderError: The provider's key, or its extra, is missing.
         """
+        from runner.models.exchange import Terms  # noqa: PLC0415  start-up: money and prices
         from runner.models.metered import MeteredModel  # noqa: PLC0415  start-up: model library
 
-        priced_as: str | None = model_id
         if is_scripted(model_id):
             player = self._player(model_id)
             model, wired = self._scripted(player, role, conversation, asking), False
-            priced_as = player.script.priced_as
         else:
             model, wired = self._vendor(model_id, cache_key)
         terms = Terms(
             role=role,
             model_id=model_id,
-            priced_as=priced_as,
+            priced_as=self.priced_as(model_id),
             conversation=conversation,
             wired=wired,
             scripted=is_scripted(model_id),
@@ -129,12 +127,18 @@ class Models:
         )
         return MeteredModel(model, terms, asking=asking, purse=self._purse, emit=self._emit)
 
+    def priced_as(self, model_id: str) -> str | None:
+        """Tell the id whose prices hold; `None` costs nothing: a script that names no model."""
+        if is_scripted(model_id):
+            return self._player(model_id).script.priced_as
+        return model_id
+
     def window(self, model_id: str) -> int:
         """Tell the tokens of a model's context window, or what is assumed where nobody says."""
         from runner import price  # noqa: PLC0415  start-up: the price table
 
         if is_scripted(model_id):
-            priced_as = self._player(model_id).script.priced_as
+            priced_as = self.priced_as(model_id)
             return (priced_as and price.window(priced_as)) or WINDOW
         if split(model_id)[0] in self._providers:
             return DECLARED_WINDOW

@@ -5,12 +5,12 @@ Light: needs no model library, so that `plan` and a run without models can tell 
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Literal
 
 from runner.errors import UsageError
 from runner.frozen import frozen
 from runner.plan import CHEAP, MAIN
+from runner.suggest import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -193,9 +193,9 @@ def _needed(
     if provider in KEYLESS or provider.startswith("gateway/"):
         return ()
     names = sorted({*KEYS, *KEYLESS, *providers, SCRIPT})
-    close = difflib.get_close_matches(provider, names, n=1)
+    close = closest(provider, names)
     raise UsageError(
         f"Unknown provider `{provider}` in `{model_id}` ({source}).",
-        hint=(f"Did you mean `{close[0]}`? " if close else "")
+        hint=(f"Did you mean `{close}`? " if close else "")
         + f"A server of your own is declared by --provider {provider}=URL.",
     )

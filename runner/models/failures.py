@@ -61,7 +61,7 @@ def ending_of(error: BaseException) -> Ending | None:
 
 def _over_budget(error: OverBudgetError) -> Ending:
     if error.purse == RUN_PURSE:
-        return OverBudget(error.needed, error.left, error.message)
+        return OverBudget(error.needed, error.left, error.message, error.kept_back)
     return Exhausted("usd", error.message)
 
 
@@ -103,4 +103,6 @@ def _of_status(status: int, detail: str) -> Ending:
 def _detail(error: BaseException) -> str:
     """The error in one short line for people; nothing is decided by it."""
     text = " ".join(str(error).split()) or type(error).__name__
+    # What the library advises its own users is no advice for ours.
+    text = text.partition(" Consider raising the ")[0]
     return text if len(text) <= _LONGEST_DETAIL else f"{text[: _LONGEST_DETAIL - 3]}..."

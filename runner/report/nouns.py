@@ -83,6 +83,9 @@ class GitReport:
     after: str = ""
     branch: str = ""
     remote_ref: str = ""
+    """The commit that the remote's ref was read back as."""
+    pushed_to: str = ""
+    """Remote and branch, for people."""
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from runner.events import (
     StepPlan,
     StepStarted,
 )
-from runner.outcome import Attempt, Rung, StepOutcome, Usage, add_cost
+from runner.outcome import Attempt, Rung, Status, StepOutcome, Usage, add_cost
 from runner.report.nouns import (
     GitReport,
     ModelReport,
@@ -173,7 +174,9 @@ class Tally:
             case GitFact(action="commit", facts=facts):
                 self._git |= {"after": facts.get("sha", ""), "branch": facts.get("branch", "")}
             case GitFact(action="push", facts=facts):
-                self._git["remote_ref"] = facts.get("ref", "")
+                self._git["remote_ref"] = facts.get("sha", "")
+                where = (facts.get("remote", ""), facts.get("ref", "").removeprefix("refs/heads/"))
+                self._git["pushed_to"] = " ".join(filter(None, where))
             case _:
                 pass
 
@@ -184,6 +187,7 @@ class Tally:
             after=(end and end.git_after) or self._git.get("after", ""),
             branch=(end and end.branch) or self._git.get("branch") or self._start.branch,
             remote_ref=(end and end.remote_ref) or self._git.get("remote_ref", ""),
+            pushed_to=self._git.get("pushed_to", ""),
         )
 
     def _steps(self, *, alive: bool) -> tuple[StepReport, ...]:
@@ -194,6 +198,10 @@ class Tally:
     def _step(self, step: str, *, alive: bool) -> StepReport:
         plan = self._plans.get(step) or StepPlan(step, "run", "", ())
         outcome = self._outcomes.get(step)
+        if outcome is not None and outcome.status is Status.CANCELLED and not outcome.attempts:
+            # Whoever ended it could not tell what had been tried and paid until then.
+            tried, cost = tuple(self._attempts.get(step, ())), self._cost_of.get(step, Decimal(0))
+            outcome = replace(outcome, attempts=tried, cost_usd=cost)
         if outcome is None:
             return StepReport(
                 step,
@@ -212,10 +220,11 @@ class Tally:
             reason=outcome.reason,
             verified=outcome.verified,
             seconds=outcome.seconds,
-            cost_usd=outcome.cost_usd,
+            # The ledger knows what a step paid that was cut off before it could tell.
+            cost_usd=self._cost_of.get(step, outcome.cost_usd),
             outputs=outcome.outputs,
             log=outcome.log,
-            attempts=outcome.attempts,
+            attempts=outcome.attempts or tuple(self._attempts.get(step, ())),
             tail=outcome.tail,
             hint=outcome.hint,
         )

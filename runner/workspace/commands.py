@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from runner.workspace.masking import Mask
+
 LOG_CAP = 64 * 1024 * 1024
 _DRAIN = 0.5
 """Seconds for the rest of the output once no process of the command is left."""
@@ -43,6 +45,8 @@ class Command:
     """Bytes of output that the log takes."""
     grace: float = 2.0
     """Seconds between TERM and KILL."""
+    mask: Mask | None = None
+    """Hides secrets in the output, in the log too."""
 
 
 async def run_command(
@@ -63,7 +67,13 @@ async def run_command(
         process = Process.start(command.argv, cwd=command.cwd, env=command.env, stdin=command.stdin)
     except (OSError, ValueError) as error:
         return _not_started(command, error, time.monotonic() - started)
-    capture = Capture(process.output, log=command.log, log_cap=command.log_cap, on_line=on_line)
+    capture = Capture(
+        process.output,
+        log=command.log,
+        log_cap=command.log_cap,
+        on_line=on_line,
+        mask=command.mask,
+    )
     timed_out = True
     code: int | None = None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ def ungranted(inherit: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]
     return tuple(name for name in inherit if name not in known and _SECRET.search(name))
 
 
+@cache
 def clean_path(path: str) -> str:
     """Return a `PATH` without relative and empty entries: they mean whatever directory it is."""
     kept = [entry for entry in path.split(os.pathsep) if PurePath(entry).is_absolute()]

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
+from runner.workspace.masking import MaskedStream
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from runner.workspace.masking import Mask
 
 KEEP = 64 * 1024
 """Bytes kept of the start, and as many of the end."""
@@ -39,6 +43,7 @@ class Capture:
         log: Path | None = None,
         log_cap: int = 0,
         on_line: Callable[[str], None] | None = None,
+        mask: Mask | None = None,
     ) -> None:
         self.total = 0
         self.closed = False
@@ -48,6 +53,7 @@ class Capture:
         self._tail = b""
         self._log = _Log(log, log_cap) if log is not None else None
         self._last_line = _LastLine(on_line) if on_line is not None else None
+        self._masked = MaskedStream(mask) if mask else None
 
     async def pump(self) -> None:
         """Read until the stream ends; may be cancelled and called again."""
@@ -71,6 +77,8 @@ class Capture:
 
     def finish(self) -> tuple[str, str]:
         """Close the log and return head and tail as text; the tail is empty if the head is all."""
+        if self._masked is not None:
+            self._take(self._masked.rest())
         if self._log is not None:
             self._log.close()
             self.log = self._log.written_to
@@ -87,10 +95,12 @@ class Capture:
         if not chunk:
             self.closed = True
             return False
-        self._take(chunk)
+        self._take(chunk if self._masked is None else self._masked.feed(chunk))
         return True
 
     def _take(self, chunk: bytes) -> None:
+        if not chunk:
+            return
         self.total += len(chunk)
         if self._log is not None:
             self._log.write(chunk)

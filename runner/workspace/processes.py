@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from functools import cache
@@ -333,6 +332,8 @@ def _stdin(data: bytes | None) -> Generator[int]:
     if data is None:
         yield subprocess.DEVNULL
         return
+    import tempfile  # noqa: PLC0415  4 ms that most commands need not pay: they get no input
+
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)

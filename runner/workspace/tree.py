@@ -11,6 +11,7 @@ import anyio.to_thread
 
 from runner.errors import RunnerError
 from runner.globs import matches_any
+from runner.workspace.environments import Environments
 from runner.workspace.files import ABSENT, Files, State
 from runner.workspace.gitexec import GitError
 from runner.workspace.places import excludes, locate
@@ -18,7 +19,7 @@ from runner.workspace.scan import Scanner
 from runner.workspace.store import Store, valid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     from runner.outcome import Change
@@ -167,10 +168,13 @@ class Tree:
             self._subsets[key] = digest.hexdigest()
         return self._subsets[key]
 
-    async def restore(self, current: str, to: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    async def restore(
+        self, current: str, to: str, *, keep: Collection[str] = ()
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Undo what changed from snapshot `to` to snapshot `current`, and nothing else.
 
         A path is written only where it still is what `current` holds. Links are never followed.
+        What is in `keep` is left alone: somebody else changed it, before `current` was taken.
 
         Returns:
             The paths that are as in `to` now, and those left alone because somebody else changed
@@ -180,8 +184,9 @@ class Tree:
             RunnerError: A content of the snapshot is damaged; nothing was written for it.
         """
         changes = await self.changes(current, to)
-        done: dict[str, str] = {c.path: "external" for c in changes if _is_nested(c)}
-        plain = [c for c in changes if not _is_nested(c)]
+        alone = {c.path for c in changes if _is_nested(c) or c.path in keep}
+        done: dict[str, str] = dict.fromkeys(alone, "external")
+        plain = [c for c in changes if c.path not in alone]
         # What must go comes first, deepest first: a directory may have to give way to a file.
         for change in reversed([c for c in plain if c.kind == "deleted"]):
             done[change.path] = await self._put(change, b"")
@@ -200,6 +205,26 @@ class Tree:
         restored = tuple(sorted(path for path, how in done.items() if how == "restored"))
         return restored, tuple(sorted(path for path, how in done.items() if how == "external"))
 
+    async def reveal(self, before: str, known: str) -> tuple[str, ...]:
+        """Delete what came to light since snapshot `before` because it is ignored no longer.
+
+        Args:
+            before: Taken before the files that say what is ignored were restored.
+            known: A snapshot whose paths are kept.
+        """
+        now = await self.snapshot()
+        kept = {entry.path for entry in await self._listing(known)}
+        new = [c for c in await self.changes(now, before) if c.kind == "deleted"]
+        gone = [c for c in new if c.path not in kept and not _is_nested(c)]
+        done = {change.path: await self._put(change, b"") for change in reversed(gone)}
+        for change in reversed(gone):
+            await anyio.to_thread.run_sync(self._files.prune, change.path)
+        return tuple(sorted(path for path, how in done.items() if how == "restored"))
+
+    def blob_id(self, data: bytes) -> str:
+        """Return the id that a content has in snapshots."""
+        return self._files.blob_id(data)
+
     async def export(self, tree: str, destination: Path) -> None:
         """Write all files of a snapshot into an empty directory."""
         index = self._store.index.with_name(f"export-{os.path.basename(destination)}")  # noqa: PTH119
@@ -212,9 +237,22 @@ class Tree:
 
     async def link_ignored(self, destination: Path) -> None:
         """Link what is ignored here (environments, `node_modules`) into another checkout."""
+        await anyio.to_thread.run_sync(_link_all, self.root, destination, await self._ignored())
+
+    def environments(self, watched: Callable[[str], bool]) -> Environments:
+        """Return the watch over the ignored files that commands run.
+
+        Args:
+            watched: Whether a single ignored file, in no environment, counts as well.
+        """
+        return Environments(
+            self.root, self._store.directory.parent / "environments", self._ignored, watched
+        )
+
+    async def _ignored(self) -> list[str]:
+        """List what is ignored; a directory that is so as a whole ends with a slash."""
         args = ("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-        listed = os.fsdecode(await self._store.run(*args)).split("\0")[:-1]
-        await anyio.to_thread.run_sync(_link_all, self.root, destination, listed)
+        return os.fsdecode(await self._store.run(*args)).split("\0")[:-1]
 
     async def _put(self, change: Change, data: bytes) -> str:
         expected = State(change.before_mode, change.before_blob)
