@@ -1,14 +1,14 @@
 """Every error this program raises on purpose, and the exit code that each leads to.
 
-    RunnerError                 base; `message` says what, `hint` what to do next
-    ├── UsageError              2   bad command line, input, grant or user configuration
-    │   ├── WorkflowError       2   bad workflow or agent file; has file, line and column
-    │   └── NotGranted          2   the workflow asks for what nobody granted
-    ├── ProtectionError         4   a protection that was asked for is not available
-    ├── ProviderError           6   a provider failed, refused, or served another model
-    ├── GitRefused              1   a commit or push that is not safe here; nothing was changed
-    ├── RunFailed               *   a run did not end with 0; has its report and that exit code
-    └── JournalError            1   the journal cannot be written or read
+RunnerError                 base; `message` says what, `hint` what to do next
+├── UsageError              2   bad command line, input, grant or user configuration
+│   ├── WorkflowError       2   bad workflow or agent file; has file, line and column
+│   └── NotGranted          2   the workflow asks for what nobody granted
+├── ProtectionError         4   a protection that was asked for is not available
+├── ProviderError           6   a provider failed, refused, or served another model
+├── GitRefused              1   a commit or push that is not safe here; nothing was changed
+├── RunFailed               *   a run did not end with 0; has its report and that exit code
+└── JournalError            1   the journal cannot be written or read
 """
 
 from __future__ import annotations

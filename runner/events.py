@@ -104,8 +104,6 @@ class CommandFinished:
     seconds: float
     output_bytes: int
     log: str
-    tree_before: str = ""
-    tree_after: str = ""
 
 
 @frozen

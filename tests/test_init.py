@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.errors import UsageError
@@ -250,6 +250,12 @@ def test_reading_hooks_and_variables_never_fails(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
+@example("A ")
+@example("FALSE")
+@example("on")
+@example(".5e3")
+@example(".inf")
+@example("a: b")
 def test_a_command_reads_back_as_it_was(text: str) -> None:
     assert yaml.safe_load(f"run: {scalar(text)}") == {"run": text}
 

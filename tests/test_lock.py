@@ -36,6 +36,21 @@ async def test_shares_run_together_and_a_sole_holder_alone() -> None:
     assert log[4:] == ["+W", "-W", "+c", "-c"]
 
 
+async def test_sole_waiters_go_in_step_order() -> None:
+    lock, log = TreeLock(), list[int]()
+
+    async def sole(place: int) -> None:
+        async with lock.sole((place,)):
+            log.append(place)
+
+    async with anyio.create_task_group() as group:
+        async with lock.sole():
+            for place in (3, 1, 2):
+                group.start_soon(sole, place)
+                await anyio.sleep(0.005)
+    assert log == [1, 2, 3]
+
+
 async def test_overlap_is_seen_by_both() -> None:
     lock = TreeLock()
     async with lock.share() as one:
@@ -73,7 +88,8 @@ async def test_exclusion_holds_under_random_traffic(seed: int) -> None:
 
     async def visit(kind: str, pause: float, patience: float) -> None:
         with anyio.move_on_after(patience):
-            async with lock.sole() if kind == "sole" else lock.share():
+            place = (chance.randrange(5),)
+            async with lock.sole(place) if kind == "sole" else lock.share():
                 inside[kind] += 1
                 assert inside["sole"] <= 1
                 assert not (inside["sole"] and inside["share"])

@@ -48,7 +48,7 @@ class Committing(Shipping):
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with lock.sole():
+        async with lock.sole(self.graph.run.place(self.shown)):
             for _ in range(ROUNDS):
                 outcome = await self._round()
                 if outcome is not None:

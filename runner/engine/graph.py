@@ -163,6 +163,8 @@ class Graph:
         """The one door: declared steps and delegated ones both pass here."""
         self.run.ran[shown] = (step, names)
         self.run.callers[shown] = self
+        index = self.steps.index(step) if step in self.steps else 0
+        self.run.places[shown] = (*self.run.place(self.prefix), index)
         match step.kind:
             case Run():
                 job = job_of(self.run, step, shown, names)

@@ -91,7 +91,7 @@ class Climb:
             return self._failed(
                 result, self.read(result), "no model was asked: this step has no fix"
             )
-        async with self.lock.sole():
+        async with self.lock.sole(self.run.place(self.job.shown)):
             return await self._alone(result)
 
     # -- rung command ---------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Climb:
                 f"{self.job.shown}: its sources changed while it ran; running it again",
                 self.job.shown,
             )
-            async with self.lock.sole():
+            async with self.lock.sole(self.run.place(self.job.shown)):
                 result, _ = await self._observed(self.job.purpose)
         return result
 

@@ -22,22 +22,32 @@ class Share:
 
 
 @dataclass(slots=True)
+class Ticket:
+    """One waiter: for a share, or for the tree alone."""
+
+    place: tuple[int, ...] | None
+    """A sole waiter's step in the order of the workflow; `None` waits for a share."""
+    called: anyio.Event = field(default_factory=anyio.Event)
+
+
+@dataclass(slots=True)
 class TreeLock:
     """A fair lock: many shares, or one sole holder.
+
+    First come, first served; but of those who wait for the tree alone, the first step of the
+    workflow goes first, so that packets reach the main agent in step order.
 
     A sole holder hands `Held()` to the work that it starts itself: that must not wait for it.
     """
 
     _shares: list[Share] = field(default_factory=list["Share"])
     _sole: bool = False
-    _queue: deque[tuple[bool, anyio.Event]] = field(
-        default_factory=deque["tuple[bool, anyio.Event]"]
-    )
+    _queue: deque[Ticket] = field(default_factory=deque["Ticket"])
 
     @asynccontextmanager
     async def share(self) -> AsyncGenerator[Share]:
         """Hold the tree together with other commands."""
-        await self._wait(sole=False)
+        await self._wait(None)
         mine = Share(overlapped=bool(self._shares))
         for other in self._shares:
             other.overlapped = True
@@ -50,9 +60,9 @@ class TreeLock:
             self._wake()
 
     @asynccontextmanager
-    async def sole(self) -> AsyncGenerator[None]:
-        """Hold the tree alone."""
-        await self._wait(sole=True)
+    async def sole(self, place: tuple[int, ...] = ()) -> AsyncGenerator[None]:
+        """Hold the tree alone; *place* is the step's in the order of the workflow."""
+        await self._wait(place)
         self._sole = True
         try:
             yield
@@ -60,33 +70,41 @@ class TreeLock:
             self._sole = False
             self._wake()
 
-    def _free(self, *, sole: bool) -> bool:
-        return not self._sole and not (sole and self._shares)
+    def _free(self, place: tuple[int, ...] | None) -> bool:
+        return not self._sole and (place is None or not self._shares)
 
-    async def _wait(self, *, sole: bool) -> None:
-        if not self._queue and self._free(sole=sole):
+    async def _wait(self, place: tuple[int, ...] | None) -> None:
+        if not self._queue and self._free(place):
             return
-        ticket = (sole, anyio.Event())
-        self._queue.append(ticket)
-        while True:
-            try:
-                await ticket[1].wait()
-            except BaseException:
-                self._queue.remove(ticket)
+        ticket = Ticket(place)
+        self._queue.insert(self._position(place), ticket)
+        try:
+            while True:
+                await ticket.called.wait()
+                if self._queue[0] is ticket and self._free(place):
+                    break
+                ticket.called = anyio.Event()
                 self._wake()
-                raise
-            if self._queue[0] is ticket and self._free(sole=sole):
-                self._queue.popleft()
-                # Shares that queued behind a share go on together with it.
-                if not sole:
-                    self._wake()
-                return
-            ticket = (sole, anyio.Event())
-            self._queue[0] = ticket
+        except BaseException:
+            self._queue.remove(ticket)
+            self._wake()
+            raise
+        self._queue.popleft()
+        # Shares that queued behind a share go on together with it.
+        if place is None:
+            self._wake()
+
+    def _position(self, place: tuple[int, ...] | None) -> int:
+        """Return where in the queue a waiter belongs: last, or before a later step."""
+        if place is not None:
+            for index, other in enumerate(self._queue):
+                if other.place is not None and other.place > place:
+                    return index
+        return len(self._queue)
 
     def _wake(self) -> None:
-        if self._queue and self._free(sole=self._queue[0][0]):
-            self._queue[0][1].set()
+        if self._queue and self._free(self._queue[0].place):
+            self._queue[0].called.set()
 
 
 @dataclass(slots=True)
@@ -99,8 +117,9 @@ class Held:
         yield Share()
 
     @asynccontextmanager
-    async def sole(self) -> AsyncGenerator[None]:
+    async def sole(self, place: tuple[int, ...] = ()) -> AsyncGenerator[None]:
         """Go on at once."""
+        del place
         yield
 
 

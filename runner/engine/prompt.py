@@ -87,7 +87,7 @@ class Asked:
         if not self.run.available(self.role):
             hint = self.run.missing([self.role])
             return self._end(Status.FAILED, f"no model for role {self.role!r}", hint=hint)
-        async with lock.sole() if self.writes else lock.share():
+        async with lock.sole(self.run.place(self.shown)) if self.writes else lock.share():
             outcome = await self._ask_and_look()
             if outcome is not None:
                 return outcome

@@ -54,7 +54,7 @@ class Pushing(Shipping):
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with lock.sole():
+        async with lock.sole(self.graph.run.place(self.shown)):
             for _ in range(TRIES):
                 outcome = await self._once(run.committed or sha)
                 if outcome is not None:

@@ -155,10 +155,18 @@ class Run:
     packets: int = 0
     callers: dict[str, Graph] = field(default_factory=dict[str, "Graph"])
     """The graph that each running step belongs to, for what it delegates."""
+    places: dict[str, tuple[int, ...]] = field(default_factory=dict[str, "tuple[int, ...]"])
+    """Where each step that was run stands in the order of the workflow."""
 
     def say(self, text: str, step: str = "") -> None:
         """Tell people something that is no failure by itself."""
         self.ports.emit(Notice(text, step))
+
+    def place(self, shown: str) -> tuple[int, ...]:
+        """Return a step's place in the order of the workflow; a delegated one has its caller's."""
+        while shown and shown not in self.places:
+            shown = shown.rpartition("/")[0]
+        return self.places.get(shown, ())
 
     def halt(self, reason: str, code: int = 0) -> None:
         """Let nothing new start; the first reason stays."""
