@@ -151,6 +151,10 @@ TESTS = (
     "**/*_test.go",
     "**/*.{test,spec,cy,e2e}.{js,jsx,mjs,cjs,ts,tsx,mts,cts,vue,svelte}",
     "**/*.{test-d,spec-d}.ts",
+    # As node --test, ava and deno look for them.
+    "**/{test,tests}.{js,mjs,cjs,ts,mts,cts,jsx,tsx}",
+    "**/test-*.{js,mjs,cjs,ts,mts,cts,jsx,tsx}",
+    "**/*{-,_}test.{js,mjs,cjs,ts,mts,cts,jsx,tsx}",
     "**/*_{test,spec}.{rb,rs,exs,dart,cc,cpp,c}",
     "**/*.snap",
 )

@@ -43,11 +43,10 @@ async def test_sole_waiters_go_in_step_order() -> None:
         async with lock.sole((place,)):
             log.append(place)
 
-    async with anyio.create_task_group() as group:
-        async with lock.sole():
-            for place in (3, 1, 2):
-                group.start_soon(sole, place)
-                await anyio.sleep(0.005)
+    async with anyio.create_task_group() as group, lock.sole():
+        for place in (3, 1, 2):
+            group.start_soon(sole, place)
+            await anyio.sleep(0.005)
     assert log == [1, 2, 3]
 
 

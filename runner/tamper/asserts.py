@@ -340,7 +340,12 @@ _SCRIPT_TEST = re.compile(
     r"\b(?:it|test)(?:\.(?!skip|todo)\w+)*\s*(?:\([^()\n]*\)\s*)?\(\s*(?P<quote>[\"'`])"
     r"(?P<name>(?:\\.|(?!(?P=quote)).)*)(?P=quote)"
 )
-_SCRIPT_ASSERT = re.compile(r"\bexpect\s*\(|\bassert(?:\.\w+)*\s*\(|\.should\b")
+_SCRIPT_ASSERT = re.compile(
+    r"\bexpect\s*\(|\bassert(?:\.\w+)*\s*\(|\.should\b"
+    # Of the `t` that ava, tap and node:test hand to a test.
+    r"|\bt\.(?:assert\.)?(?:is|isNot|not|deepEqual|notDeepEqual|strictEqual|equal|same|like|match"
+    r"|regex|notRegex|truthy|falsy|true|false|ok|notOk|throws|throwsAsync|rejects|snapshot)\s*\("
+)
 _SCRIPT_WEAK = re.compile(
     r"\.(?:toBeTruthy|toBeFalsy|toBeDefined|toBeUndefined|toBeNull|toBeInstanceOf|toMatchObject"
     r"|toThrow|toHaveBeenCalled|toMatchSnapshot)\s*\(\s*\)|expect\.any(?:thing)?\s*\("
