@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -179,7 +179,10 @@ class Committing(Shipping):
             for name in ("prepare-commit-msg", "commit-msg"):
                 if not wanted(self, name):
                     continue
-                job = hook_job(self, name, stage=stage, message_file=file)
+                # No agent can write the message: asking one would cost money for nothing.
+                job = replace(
+                    hook_job(self, name, stage=stage, message_file=file), fix=None, escalate=None
+                )
                 failed = await self.climb(job, f"the {name} hook refuses the message")
                 if failed is not None:
                     return failed

@@ -167,7 +167,9 @@ class Climb:
         tree = run.ports.tree or await run.ports.late_tree()
         before = await run.snapshot_of(tree, step, "before autofix")
         run.start_tree = run.start_tree or before
-        await autofix()
+        fixed = await autofix()
+        if not fixed.passed:
+            run.say(f"autofix: {ending(fixed)}; its output: {fixed.log or 'none'}", step)
         after = await run.snapshot_of(tree, step, "after autofix")
         await run.took(before, after)
         run.mended |= {change.path for change in await tree.changes(before, after)}
