@@ -347,8 +347,8 @@ class Session:
             uncommitted=left,
             allow_uncommitted=self.prepared.options.allow_uncommitted,
         )
-        stopped = run.signal is not None or bool(run.stop_code)
-        status = "succeeded" if code in (0, 7) else "cancelled" if stopped else "failed"
+        ended = "failed" if run.signal is None else "cancelled"
+        status = "succeeded" if code in (0, 7) else ended
         repo = run.ports.repo
         self.emit(
             RunFinished(

@@ -51,7 +51,10 @@ def _never_delete(self: Any, name: str) -> None:
 
 
 def _equal(self: Any, other: object) -> Any:
-    return _values(self) == _values(other) if type(other) is type(self) else NotImplemented
+    if type(other) is not type(self):
+        return NotImplemented
+    names = self.__dataclass_fields__
+    return all(getattr(self, name) == getattr(other, name) for name in names)
 
 
 def _hash(self: Any) -> int:

@@ -25,7 +25,7 @@ def _changes(*paths: str, kind: str = "modified") -> list[Change]:
         (_changes("src/a.py", "docs/b.md"), "chore: update 2 files"),
         (_changes("pyproject.toml"), "build: update pyproject.toml"),
         (_changes(".github/workflows/ci.yaml"), "ci: update ci.yaml"),
-        (_changes("src/" + "x" * 300), "chore: update 1 files"),
+        (_changes("src/" + "x" * 300), "chore: update 1 file"),
         (_changes("src/new\nline \x1b[31m"), "chore(src): update new?line ?[31m"),
     ],
 )

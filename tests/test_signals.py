@@ -183,6 +183,14 @@ def fork(here: World) -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def _hear_hangups() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]  pytest's
+    """Undo `nohup`: a SIGHUP that is ignored stays so in children, and then in the runner."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],

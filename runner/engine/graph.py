@@ -163,7 +163,8 @@ class Graph:
         """The one door: declared steps and delegated ones both pass here."""
         self.run.ran[shown] = (step, names)
         self.run.callers[shown] = self
-        index = self.steps.index(step) if step in self.steps else 0
+        # By identity: comparing a step with all others costs more than running it.
+        index = next((at for at, one in enumerate(self.steps) if one is step), 0)
         self.run.places[shown] = (*self.run.place(self.prefix), index)
         match step.kind:
             case Run():

@@ -94,7 +94,8 @@ def scope_within(
     scripts: tuple[str, ...] = (),
 ) -> Scope:
     """Make a scope that keeps what the run's workflow, and those that it uses, protect."""
-    workflow, *used = with_used(run.ports.workflow)
+    run.workflows = run.workflows or tuple(with_used(run.ports.workflow))
+    workflow, *used = run.workflows
     files = (inside(run.ports.root, one.file) for one in used)
     return scope_for(
         write=write,

@@ -151,6 +151,8 @@ class Run:
     close_by: float = 0.0
     """Until when, by the loop's clock, steps `when: always` may run; 0 before the run was told to
     end."""
+    workflows: tuple[Workflow, ...] = ()
+    """The workflow and all that it uses; found out when first asked for."""
     logs: dict[str, int] = field(default_factory=dict[str, int])
     packets: int = 0
     callers: dict[str, Graph] = field(default_factory=dict[str, "Graph"])

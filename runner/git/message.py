@@ -46,8 +46,8 @@ def by_rule(changes: Sequence[Change], steps: Sequence[str]) -> str:
     header = f"{_type_of(paths)}{_scope_of(paths)}: {text}"
     if len(header) > SUBJECT:
         header = f"{_type_of(paths)}: {text}"
-    if len(header) > SUBJECT:
-        header = f"{_type_of(paths)}: update {len(paths)} files"
+    if len(header) > SUBJECT or header.endswith("."):
+        header = f"{_type_of(paths)}: update {len(paths)} file{'s' if len(paths) > 1 else ''}"
     body = [f"- {_verb(change)} {shown(change.path)}" for change in changes[:_LISTED]]
     if len(changes) > _LISTED:
         body.append(f"- and {len(changes) - _LISTED} more")
