@@ -111,3 +111,17 @@ async def test_what_was_never_readable_is_told(place: tuple[Path, Environments])
     before = await watch.look()
     (root / ".env").write_text("no copy was kept of it")
     assert await watch.undo(before, (".env",)) == (".env",)
+
+
+async def test_copies_of_what_is_no_longer_so_are_forgotten(
+    place: tuple[Path, Environments],
+) -> None:
+    root, watch = place
+    await watch.record()
+    kept = root.parent / "state" / "environments"
+    copies = sum(path.is_file() for path in kept.rglob("*"))
+    for content in ("ANSWER = 1\n", "ANSWER = 2\n"):
+        (root / "env/lib/dep.py").write_text(content)
+        await watch.record()
+    assert copies
+    assert sum(path.is_file() for path in kept.rglob("*")) == copies

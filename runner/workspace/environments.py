@@ -63,6 +63,7 @@ class Environments:
         """Return the present state, and keep copies of it."""
         now = await self.look()
         await anyio.to_thread.run_sync(self._copy_all, now)
+        await anyio.to_thread.run_sync(self._forget_all_but, now)
         return now
 
     async def look(self) -> dict[str, Stamp]:
@@ -193,6 +194,15 @@ class Environments:
             except OSError:  # unreadable, or gone: then it cannot be put back
                 continue
             os.replace(f"{copy}.new", copy)
+
+    def _forget_all_but(self, stamps: Mapping[str, Stamp]) -> None:
+        """Delete the copies of what is no longer so: they would pile up from run to run."""
+        kept = {self._copy(path, stamp) for path, stamp in stamps.items()}
+        for folder, _, names in os.walk(self._keep):
+            for name in names:
+                copy = os.path.join(folder, name)
+                if copy not in kept:
+                    os.unlink(copy)
 
     def _undo(self, before: Mapping[str, Stamp], paths: Sequence[str]) -> tuple[str, ...]:
         lost: list[str] = []
