@@ -209,7 +209,6 @@ class Work:
         earlier = tuple(tried_line(a) for a in attempts if a.rung is not Rung.COMMAND)
         if rung is Rung.SUBAGENT:
             return await workers.subagent(self._subagent_ask(failure, attempts, number, earlier))
-        self.run.packets += 1
         text = brief.packet(
             brief.PacketFacts(
                 step=self.job.shown,

@@ -154,7 +154,6 @@ class Run:
     workflows: tuple[Workflow, ...] = ()
     """The workflow and all that it uses; found out when first asked for."""
     logs: dict[str, int] = field(default_factory=dict[str, int])
-    packets: int = 0
     callers: dict[str, Graph] = field(default_factory=dict[str, "Graph"])
     """The graph that each running step belongs to, for what it delegates."""
     places: dict[str, tuple[int, ...]] = field(default_factory=dict[str, "tuple[int, ...]"])
