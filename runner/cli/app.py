@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,10 @@ class LazyGroup(click.Group):
         if entry is None:
             return None
         module = import_module(f"runner.cli.{entry.module}")
+        if not gc.isenabled():
+            # What was imported stays to the end: collections need not look at it again.
+            gc.freeze()
+            gc.enable()
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
