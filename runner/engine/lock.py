@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,24 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 
-@dataclass(slots=True)
 class Share:
     """One command's share of the tree."""
 
-    overlapped: bool = False
-    """Whether another command ran at any moment of this one."""
+    def __init__(self, *, overlapped: bool = False) -> None:
+        self.overlapped = overlapped
+        """Whether another command ran at any moment of this one."""
 
 
-@dataclass(slots=True)
 class Ticket:
     """One waiter: for a share, or for the tree alone."""
 
-    place: tuple[int, ...] | None
-    """A sole waiter's step in the order of the workflow; `None` waits for a share."""
-    called: anyio.Event = field(default_factory=anyio.Event)
+    def __init__(self, place: tuple[int, ...] | None) -> None:
+        self.place = place
+        """A sole waiter's step in the order of the workflow; `None` waits for a share."""
+        self.called = anyio.Event()
 
 
-@dataclass(slots=True)
 class TreeLock:
     """A fair lock: many shares, or one sole holder.
 
@@ -40,9 +38,10 @@ class TreeLock:
     A sole holder hands `Held()` to the work that it starts itself: that must not wait for it.
     """
 
-    _shares: list[Share] = field(default_factory=list["Share"])
-    _sole: bool = False
-    _queue: deque[Ticket] = field(default_factory=deque["Ticket"])
+    def __init__(self) -> None:
+        self._shares: list[Share] = []
+        self._sole = False
+        self._queue: deque[Ticket] = deque()
 
     @asynccontextmanager
     async def share(self) -> AsyncGenerator[Share]:
@@ -55,8 +54,7 @@ class TreeLock:
         try:
             yield mine
         finally:
-            # By identity: two shares compare equal.
-            self._shares = [share for share in self._shares if share is not mine]
+            self._shares.remove(mine)
             self._wake()
 
     @asynccontextmanager
@@ -107,7 +105,6 @@ class TreeLock:
             self._queue[0].called.set()
 
 
-@dataclass(slots=True)
 class Held:
     """The lock of work that runs under a sole holder: nothing to wait for."""
 
