@@ -372,6 +372,10 @@ class Session:
         end = await run.snapshot_of(tree, "", "end")
         changed = {change.path for change in await tree.changes(run.start_tree, end)}
         left = tuple(sorted(run.mended & changed))
+        if left and run.ports.repo is not None:
+            # A mend that led back to what HEAD holds leaves nothing to commit.
+            dirty = await run.ports.repo.status()
+            left = tuple(path for path in left if path in {*dirty.changed, *dirty.untracked})
         if left:
             patch = await tree.diff(run.start_tree, end)
             (self.run_dir / "uncommitted.patch").write_text(patch, "utf-8", "surrogateescape")

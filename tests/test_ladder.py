@@ -382,3 +382,18 @@ steps:
     assert report.exit_code == 0, report
     ids = [step.id for step in report.steps]
     assert "implement/test" in ids or "implement" in ids
+
+
+async def test_a_mend_that_leads_back_to_head_leaves_nothing_to_commit(world: Path) -> None:
+    repo = make(world)
+    repo.write("calc.py", BROKEN)
+    models = repo.script(f"""
+rules:
+  - turns:
+      - {GOOD}
+      - done: mended
+""")
+    report = await repo.run(WORKFLOW, models=models)
+    assert repo.read("calc.py") == CALC
+    assert report.exit_code == 0
+    assert report.uncommitted == ()
