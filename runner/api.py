@@ -306,24 +306,16 @@ class Session:
             # Told to end, the run does not wait for it.
             await anyio.to_thread.run_sync(_import_workers, abandon_on_cancel=True)
             from runner.engine.delegate import delegate  # noqa: PLC0415  as the next
-            from runner.money import Purse  # noqa: PLC0415  as the next
             from runner.workers import ModelWorkers  # noqa: PLC0415  the one lazy door to models
 
-            prepared = self.prepared
             workers = ModelWorkers(
-                purse=Purse("run", usd=prepared.budget.usd, tokens=prepared.budget.tokens),
+                prepared=self.prepared,
                 emit=self.emit,
-                providers={**prepared.config.providers, **prepared.options.providers},
-                prices={**prepared.config.prices, **prepared.options.prices},
-                environ=prepared.environ,
-                choices=prepared.choices,
-                roster=tuple(prepared.agents.values()),
-                root=prepared.root,
                 token=self.run_id,
                 delegate=lambda items, step: delegate(run, items, step),
                 facts=lambda: _handover(run),
             )
-            if run.available(MAIN) and any(map(_escalates, prepared.steps)):
+            if run.available(MAIN) and any(map(_escalates, self.prepared.steps)):
                 workers.keep_back()
             stack.push_async_callback(workers.aclose)
             self._workers = workers

@@ -93,8 +93,6 @@ def prepare(
     choices = choose(workflow.models, options.models, environ, config, options.providers)
     if not options.no_models:
         _check_scripts(choices.values(), root)
-    trusted = options.trust_checkout_auth or config.grants.trust_checkout_auth
-    options = replace(options, trust_checkout_auth=trusted)
     # Reading the definitions costs more than all else here: only where one can be asked.
     asks = bool(options.fix) or any(map(_asks, _all(steps)))
     agents = loader.load_agents(root, workflow) if asks else dict[str, "AgentSpec"]()

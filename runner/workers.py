@@ -20,15 +20,13 @@ from runner.plan import MAIN
 from runner.subagent import SubagentTask, run_subagent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Sequence
 
     from runner.brief import DelegateReport, HandoverFacts
     from runner.engine.state import MainAsk, SubagentAsk
     from runner.events import Event, Sink
-    from runner.models.choice import Choice
     from runner.outcome import Mend
-    from runner.plan import AgentSpec, Price, Provider
+    from runner.prepare import Prepared
     from runner.tools import DelegateItem
 
 
@@ -38,31 +36,27 @@ class ModelWorkers:
     def __init__(
         self,
         *,
-        purse: Purse,
+        prepared: Prepared,
         emit: Sink,
-        providers: Mapping[str, Provider],
-        prices: Mapping[str, Price],
-        environ: Mapping[str, str],
-        choices: Mapping[str, Choice],
-        roster: Sequence[AgentSpec],
-        root: Path,
         token: str,
         delegate: Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]],
         facts: Callable[[], Awaitable[HandoverFacts]],
     ) -> None:
         # The library would greet the user across the live tree. Its own switch, made for programs.
         pydantic_ai.BANNER_ENABLED = False
-        self._purse, self._listeners, self._choices = purse, emit, choices
-        self._roster, self._root, self._token = roster, root, token
-        self._prices = prices
-        self._delegate, self._facts = delegate, facts
+        config, options = prepared.config, prepared.options
+        self._purse = Purse("run", usd=prepared.budget.usd, tokens=prepared.budget.tokens)
+        self._listeners, self._choices = emit, prepared.choices
+        self._roster, self._root = tuple(prepared.agents.values()), prepared.root
+        self._token, self._delegate, self._facts = token, delegate, facts
+        self._prices = {**config.prices, **options.prices}
         self._models = Models(
-            purse=purse,
+            purse=self._purse,
             emit=self._emit,
-            providers=providers,
-            environ=environ,
-            root=root,
-            prices=prices,
+            providers={**config.providers, **options.providers},
+            environ=prepared.environ,
+            root=prepared.root,
+            prices=self._prices,
         )
         self._main: MainConversation | None = None
         self._purses: dict[str, Purse] = {}

@@ -468,6 +468,23 @@ def test_cut_output_is_never_progress(name: str, head: float, tail: float) -> No
         assert progress(part, whole) != "progress" or whole.phase > part.phase
 
 
+@pytest.mark.parametrize(
+    ("name", "head", "tail"),
+    [
+        ("jest-verbose", 31, 0),
+        ("cargo-test-all", 16, 9),
+        ("biome-lint", 13, 10),
+        ("pytest-badini", 20, 0),
+    ],
+)
+def test_these_cuts_once_looked_like_progress(name: str, head: int, tail: int) -> None:
+    text = output(name)
+    whole = fail(text).fingerprint
+    part = cut(text, len(text) * head // 32, len(text) * tail // 32).fingerprint
+    assert progress(whole, part) != "progress"
+    assert progress(part, whole) != "progress"
+
+
 @given(st.sampled_from(["ruff-concise", "tsc-errors", "mypy-errors", "eslint-warnings"]), st.data())
 @settings(max_examples=200, deadline=None)
 def test_half_a_line_at_the_cut_is_no_failure(name: str, data: st.DataObject) -> None:

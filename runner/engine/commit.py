@@ -179,9 +179,9 @@ class Committing(Shipping):
             for name in ("prepare-commit-msg", "commit-msg"):
                 if not wanted(self, name):
                     continue
-                # No agent can write the message: asking one would cost money for nothing.
+                job = hook_job(self, name, stage=stage, message_file=file)
                 job = replace(
-                    hook_job(self, name, stage=stage, message_file=file), fix=None, escalate=None
+                    job, fix=None, escalate=None, unmended="no agent can write the message"
                 )
                 failed = await self.climb(job, f"the {name} hook refuses the message")
                 if failed is not None:

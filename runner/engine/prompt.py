@@ -10,7 +10,6 @@ import anyio
 
 from runner import brief
 from runner.engine import mend
-from runner.engine.commands import wrong_type
 from runner.engine.jobs import job_of, scope_of
 from runner.engine.ladder import Climb
 from runner.engine.lock import Held
@@ -104,24 +103,15 @@ class Asked:
         before = await self.run.snapshot(self.shown, "before prompt")
         self.marked = dict(self.run.marks.blobs)
         try:
-            problem = ""
-            for _ in range(2):
-                tried = await self._once(text, before)
-                if tried.attempt.verdict is not Verdict.PASSED:
-                    await self._undo(before)
-                    return self._stopped(tried)
-                problem = wrong_type(dict(self.output), self._declared())
-                if not problem:
-                    return None
-                text = (
-                    f"The outputs of your last answer are not as declared: {problem}. Answer again."
-                )
+            tried = await self._once(text, before)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._undo(before)
             raise
+        if tried.attempt.verdict is Verdict.PASSED:
+            return None
         await self._undo(before)
-        return self._end(Status.FAILED, f"outputs are not as declared: {problem}")
+        return self._stopped(tried)
 
     async def _once(self, text: str, before: str) -> mend.Tried:
         run, began, number = self.run, time.monotonic(), len(self.attempts) + 1

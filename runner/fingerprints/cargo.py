@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runner.fingerprints.reading import Reading, numbered, stable, unique, whole_range
+from runner.fingerprints.reading import CUT, Reading, numbered, stable, unique, whole_range
 from runner.outcome import Phase
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def read_rustc(lines: Sequence[str], command: str) -> Reading | None:
     tool = "clippy" if lints else "cargo"
     stated = sum(summaries.values()) if summaries else None
     area = whole_range(lines, places)
-    return Reading(tool, phase, numbered(ids), area, stated, head_share=0.75)
+    # As with tests: each crate has a count of its own.
+    whole = False if CUT in lines[area.start : area.stop] else None
+    return Reading(tool, phase, numbered(ids), area, stated, whole=whole, head_share=0.75)
 
 
 def _error_line(lines: Sequence[str], number: int) -> tuple[str, str, str] | None:
@@ -100,7 +102,11 @@ def read_cargo_test(lines: Sequence[str], command: str) -> Reading | None:
         listing = line == "failures:"
     if places and stated:
         area = whole_range(lines, places)
-        return Reading("cargo", Phase.RUN, numbered(ids), area, stated) if ids else None
+        if not ids:
+            return None
+        # Each target has a count of its own, and whole targets may be missing at a cut.
+        whole = False if CUT in lines[area.start : area.stop] else None
+        return Reading("cargo", Phase.RUN, numbered(ids), area, stated, whole=whole)
     return _nextest(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runner.fingerprints.reading import Reading, numbered, stable, whole_range
+from runner.fingerprints.reading import CUT, Reading, numbered, stable, whole_range
 from runner.outcome import Phase
 
 if TYPE_CHECKING:
@@ -104,12 +104,17 @@ def read_biome(lines: Sequence[str], command: str) -> Reading | None:
     errors: list[str] = []
     warnings: list[str] = []
     places: list[int] = []
+    lost = False
     for number, line in enumerate(lines):
         if match := _BIOME.match(line):
-            level, message = _biome_message(lines, number)
+            places.append(number)
+            told = _biome_message(lines, number)
+            if told is None:
+                lost = True
+                continue
+            level, message = told
             kind = errors if level in _BIOME_ERROR else warnings
             kind.append(f"{match['path']}:{match['what']}: {stable(message)}")
-            places.append(number)
     found = [number for number, line in enumerate(lines) if _BIOME_FOUND.match(line)]
     if not errors and not warnings:
         return None
@@ -122,13 +127,15 @@ def read_biome(lines: Sequence[str], command: str) -> Reading | None:
     area = whole_range(lines, places + found)
     count = stated.get(level)
     # Biome shows the first twenty only, unless told otherwise.
-    whole = False if count is not None and count > len(ids) else None
+    whole = False if lost or (count is not None and count > len(ids)) else None
     return Reading("biome", phase, numbered(ids), area, count, whole=whole, head_share=0.75)
 
 
-def _biome_message(lines: Sequence[str], number: int) -> tuple[str, str]:
-    """Return how bad a diagnostic is and what it says: the first thing below its heading."""
+def _biome_message(lines: Sequence[str], number: int) -> tuple[str, str] | None:
+    """Return how bad a diagnostic is and what it says, below its heading; `None`: it was cut."""
     for line in lines[number + 1 : number + 5]:
+        if line == CUT:
+            return None
         if match := _BIOME_LEVEL.match(line):
             return match["level"], match["message"]
     return _BIOME_ERROR[0], ""

@@ -167,8 +167,11 @@ def _never_started(lines: Sequence[str], command: str) -> Reading | None:
             ids = (f"{match['path']}: {raised[-1] if raised else 'cannot be imported'}",)
             return Reading("pytest", Phase.COLLECT, ids, range(number, len(lines)), whole=True)
         if _PARSE.match(line) and any("pytest" in one for one in (command, line, line_after)):
-            ids = tuple(stable(one) for one in lines[number : number + 3] if one.strip())
-            return Reading("pytest", Phase.PARSE, ids, range(number, len(lines)), whole=True)
+            said = lines[number : number + 3]
+            ids = tuple(stable(one) for one in said if one.strip() and one != CUT)
+            # What stands before a cut may be half a line.
+            whole = CUT not in lines[number : number + 4]
+            return Reading("pytest", Phase.PARSE, ids, range(number, len(lines)), whole=whole)
     return None
 
 

@@ -42,8 +42,20 @@ class Reading:
         if self.whole is not None:
             return self.whole
         if self.stated is not None:
-            return (len(self.ids) if self.seen is None else self.seen) >= self.stated
+            return self._seen() >= self.stated
         return not truncated
+
+    def count(self) -> int | None:
+        """Return how many ids there would be at least with nothing missing; `None`: not known.
+
+        A tool may count more than has an id: jest counts a test's suite, too.
+        """
+        if self.stated is None:
+            return None
+        return len(self.ids) + max(0, self.stated - self._seen())
+
+    def _seen(self) -> int:
+        return len(self.ids) if self.seen is None else self.seen
 
 
 def numbered(ids: Iterable[str]) -> tuple[str, ...]:

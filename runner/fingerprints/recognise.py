@@ -116,9 +116,9 @@ def _combined(readings: Sequence[Reading], *, complete: bool) -> Fingerprint:
     )
     failures = set(ids)
     if not complete:
-        stated = [reading.stated for reading in readings if reading.stated is not None]
-        all_stated = len(stated) == len(readings)
-        failures.add(f"{PARTIAL}: {sum(stated)} in all)" if all_stated else f"{PARTIAL})")
+        counted = [count for reading in readings if (count := reading.count()) is not None]
+        all_counted = len(counted) == len(readings)
+        failures.add(f"{PARTIAL}: {sum(counted)} in all)" if all_counted else f"{PARTIAL})")
     phase = min(reading.phase for reading in readings)
     return Fingerprint("+".join(tools), phase, frozenset(failures))
 
