@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from runner.fingerprints.reading import Reading, stable, unique
+from runner.fingerprints.reading import CUT, Reading, stable, unique
 from runner.outcome import Phase
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ def read_jest(lines: Sequence[str], command: str) -> Reading | None:
     ids = unique([*broken, *tests, *coverage])
     if not ids:
         return None
+    if CUT in part:
+        # A suite's heading may have been kept while all that it says is gone.
+        files = {one.partition(": ")[0] for one in (*tests, *broken)}
     suites = _count(part, _JEST_SUITES)
     failed = _count(part, _JEST_TESTS)
     stated = None if suites is None or failed is None else suites + failed
