@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 from pydantic import BaseModel, Field
 from pydantic_ai import Agent, ModelRetry, RunContext, ToolOutput, capture_run_messages
 from pydantic_ai.exceptions import UsageLimitExceeded
-from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RunUsage, UsageLimits
 
+from runner.frozen import frozen
 from runner.models import error_ending
-from runner.outcome import Cannot, Done, Ending, Exhausted, Mend, Usage, add_cost
+from runner.outcome import Cannot, Done, Ending, Exhausted
 from runner.text import clean, head_tail
 from runner.toolset import FloodError, Hands, toolset
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
     from pydantic_ai.settings import CacheSetting
 
-    from runner.money import Purse
     from runner.plan import ValueType
 
 _TOOL_RETRIES = 3
@@ -71,10 +69,6 @@ class FullError(Exception):
     """Raised instead of sending a request that the caller's `full` says is too long."""
 
 
-class _SpentError(Exception):
-    """Raised instead of sending a request when the attempt's own money is used up."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Work:
     """One piece of work for an agent, filled in as it goes on: it can be cut off anywhere."""
@@ -94,14 +88,13 @@ class Work:
     messages: list[ModelMessage] = field(default_factory=list["ModelMessage"])
     """All messages, the history's too; empty as long as nothing has begun."""
 
-    @property
-    def cost(self) -> Decimal | None:
-        """What the responses so far cost in USD; `None` when one of them has no price."""
-        cost: Decimal | None = Decimal(0)
-        for message in self.messages[len(self.history) :]:
-            if isinstance(message, ModelResponse):
-                cost = add_cost(cost, message.usage.cost)
-        return cost
+
+@frozen
+class Worked:
+    """How a piece of work ended; what it used is in the ledger, where lost requests are, too."""
+
+    ending: Ending
+    seconds: float
 
 
 def make_agent(name: str, instructions: str, tools: Sequence[str], *, outputs: bool) -> Worker:
@@ -136,38 +129,12 @@ async def drive(agent: Worker, work: Work) -> Ending:
             return Exhausted("turns", str(error))
         except UsageLimitExceeded:
             return Exhausted("turns", f"{work.usage.requests} of {turns} requests made")
-        except _SpentError:
-            return Exhausted("usd", f"{work.cost} of {work.hands.permit.usd} USD spent")
         except Exception as error:
             ending = error_ending(error)
             if ending is None:
                 raise
             return ending
     return Exhausted("seconds", f"after {work.usage.requests} requests")
-
-
-def booked(cost: Decimal | None, purse: Purse | None, before: Decimal) -> Decimal | None:
-    """Say what was really booked, lost requests at their worst case too, where a purse tells."""
-    return cost if cost is None or purse is None else purse.spent - before
-
-
-def mend(ending: Ending, work: Work, *, seconds: float, cost: Decimal | None) -> Mend:
-    """Sum up how a piece of work ended."""
-    usage = work.usage
-    return Mend(
-        ending=ending,
-        usage=Usage(
-            requests=usage.requests,
-            input_tokens=usage.input_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            output_tokens=usage.output_tokens,
-        ),
-        cost=cost,
-        seconds=seconds,
-        conversation=work.conversation,
-    )
 
 
 def output_problems(outputs: Mapping[str, Any], wanted: Mapping[str, ValueType]) -> list[str]:
@@ -195,19 +162,11 @@ async def _loop(agent: Worker, work: Work, limits: UsageLimits) -> Ending:
         conversation_id=work.conversation,
     ) as run:
         async for node in run:
-            if Agent.is_model_request_node(node):
-                _before_request(work, node.request)
+            asks = Agent.is_model_request_node(node)
+            if asks and work.full is not None and work.full(work.messages, node.request):
+                raise FullError
     assert run.result is not None, "an agent's run ends with a result or raises"
     return _ending(run.result.output, work.hands.outputs)
-
-
-def _before_request(work: Work, request: ModelRequest) -> None:
-    """Stop before a request is sent that would be too long, or that the attempt cannot pay."""
-    if work.full is not None and work.full(work.messages, request):
-        raise FullError
-    usd, cost = work.hands.permit.usd, work.cost
-    if usd is not None and cost is not None and cost >= usd:
-        raise _SpentError
 
 
 def _ending(answer: Answer, wanted: Mapping[str, ValueType]) -> Ending:

@@ -20,29 +20,35 @@ import anyio
 
 from runner.engine.graph import Graph
 from runner.engine.names import asks_git, untrusted_inputs
-from runner.engine.state import Ports, Run, Workers, all_steps
+from runner.engine.state import Ports, Run, all_steps
 from runner.engine.stopping import watch_signals, watch_time
 from runner.errors import RunnerError
-from runner.events import CommandOutput, RunFinished, RunStarted, StepFinished
+from runner.events import CommandOutput, Notice, RunFinished, RunStarted, StepFinished
+from runner.expected import policy_of_run
 from runner.journal import Journal, new_run_id
 from runner.outcome import Status, StepOutcome
 from runner.plan import MAIN, Options, Prompt, Uses
 from runner.plan import Run as RunStep
 from runner.policy import ladder
 from runner.prepare import Prepared, find_and_load, plan_of, prepare, work_tree
-from runner.report import Tally, exit_code
+from runner.report import Baseline, Tally, exit_code
 from runner.workspace.masking import Mask
 from runner.workspace.processes import adopting, end_strays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from anyio.abc import TaskGroup
+
     from runner.brief import HandoverFacts
     from runner.events import Event, Sink
     from runner.git import Repository
-    from runner.plan import Step, Workflow
-    from runner.policy import Policy
+    from runner.history import Tried
+    from runner.plan import PolicyName, Step, Workflow
+    from runner.policy import Outlook, Policy
+    from runner.progress import Progress
     from runner.report import Report
+    from runner.workers import ModelWorkers
     from runner.workspace.tree import Tree
 
 
@@ -56,7 +62,7 @@ async def execute(
     cwd: Path | None = None,
     sinks: Sequence[Sink] = (),
     environ: Mapping[str, str] | None = None,
-    policy: Policy = ladder,
+    policy: Policy | PolicyName | None = None,
     handle_signals: bool = False,
 ) -> Report:
     """Run a workflow and return its report; a failing run is a report too, not an exception.
@@ -67,7 +73,8 @@ async def execute(
         cwd: Directory that paths are relative to; the tree is the git work tree around it.
         sinks: Listeners to the run's events.
         environ: Stands for the process's environment.
-        policy: Chooses who tries next when a command fails.
+        policy: Chooses who tries next when a command fails: one by name, or a function of your own;
+            `None` is what options and the user's configuration say.
         handle_signals: Whether SIGINT, SIGTERM and SIGHUP end the run in good order: for a
             program whose main thread this is.
 
@@ -84,7 +91,9 @@ async def execute(
         stack.callback(journal.end, run_id)
         # What escapes its command is still found, for it becomes this process's child.
         stack.enter_context(adopting())
-        session = Session(prepared, journal, run_id, sinks, policy)
+        chosen = policy or prepared.options.policy or prepared.config.policy
+        decide = policy_of_run(chosen) if isinstance(chosen, str) else chosen
+        session = Session(prepared, journal, run_id, sinks, decide)
         try:
             return await session.go(stack, handle_signals=handle_signals)
         except (BaseExceptionGroup, OSError) as error:
@@ -99,6 +108,7 @@ async def run(
     cwd: str | Path | None = None,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
+    policy: Policy | PolicyName | None = None,
 ) -> Report:
     """Run a workflow inside a running event loop; several may run at once in one process.
 
@@ -112,6 +122,7 @@ async def run(
         cwd: Directory of the repository; the process's own by default.
         options: Everything else that the command line can say.
         sinks: Listeners to the run's events.
+        policy: Chooses who tries next when a command fails, by name or as a function of your own.
 
     Raises:
         UsageError: Nothing has run: bad workflow, input or option, or a missing grant.
@@ -122,7 +133,8 @@ async def run(
         inputs={**chosen.inputs, **(inputs or {})},
         models={**chosen.models, **(models or {})},
     )
-    return await execute(workflow, options=chosen, cwd=Path(cwd) if cwd else None, sinks=sinks)
+    place = Path(cwd) if cwd else None
+    return await execute(workflow, options=chosen, cwd=place, sinks=sinks, policy=policy)
 
 
 def run_sync(
@@ -133,12 +145,19 @@ def run_sync(
     cwd: str | Path | None = None,
     options: Options | None = None,
     sinks: Sequence[Sink] = (),
+    policy: Policy | PolicyName | None = None,
 ) -> Report:
     """Run a workflow where no event loop is running; as `run` otherwise."""
 
     async def go() -> Report:
         return await run(
-            workflow, inputs=inputs, models=models, cwd=cwd, options=options, sinks=sinks
+            workflow,
+            inputs=inputs,
+            models=models,
+            cwd=cwd,
+            options=options,
+            sinks=sinks,
+            policy=policy,
         )
 
     return anyio.run(go)
@@ -166,14 +185,18 @@ class Session:
         policy: Policy,
     ) -> None:
         self.prepared, self.journal, self.run_id = prepared, journal, run_id
-        self.sinks, self.policy = sinks, policy
+        self.sinks, self.policy = [*sinks], policy
         self.mask = Mask(prepared.secrets.values())
         self.tally = Tally()
         self.began = time.monotonic()
         self.run_dir = prepared.state / "runs" / run_id
-        self._workers: Workers | None = None
+        self._workers: ModelWorkers | None = None
         self._late: Tree | None = None
         self._loading = anyio.Lock()
+        self._without_history = False
+        """It cannot be read, which has been said."""
+        self._beside: TaskGroup | None = None
+        """Goes on beside the work, and is cancelled when that is done."""
 
     def emit(self, event: Event) -> None:
         """Journal an event, then tell everybody."""
@@ -212,6 +235,9 @@ class Session:
             environ=prepared.environ,
             workers=lambda: self._load_workers(stack, run),
             policy=self.policy,
+            outlook=lambda kind, roles, irreversible: self._outlook(
+                stack, run, kind, roles, irreversible
+            ),
             shell=prepared.grants.shell,
         )
         run = Run(ports)
@@ -223,7 +249,11 @@ class Session:
                         watchers.start_soon(watch_signals, run, work)
                     if prepared.budget.seconds is not None:
                         watchers.start_soon(watch_time, run, work, prepared.budget.seconds)
-                    await self._work(run)
+                    async with anyio.create_task_group() as self._beside:
+                        await self._work(run)
+                        if self._workers is not None:
+                            await self._workers.rest()
+                        self._beside.cancel_scope.cancel()
             except anyio.get_cancelled_exc_class():
                 # Not told by us, but by the program that this is a part of.
                 run.signal = run.signal or signal.SIGINT
@@ -290,15 +320,18 @@ class Session:
             budget_usd=prepared.budget.usd,
             budget_seconds=prepared.budget.seconds,
             budget_given=prepared.workflow.budget_given or prepared.options.budget_usd is not None,
+            budget_tokens=prepared.budget.tokens,
+            budget_default=prepared.defaults,
             scripted=prepared.scripted and not prepared.options.no_models,
             sandbox="none",
             git_before=repo.facts.head if repo else "",
             branch=repo.facts.branch if repo else "",
             steps=tuple(plan_of(step) for step in prepared.steps),
             started_at=time.time(),
+            may_fail=tuple(shown for shown, _, may_fail in all_steps(prepared.steps) if may_fail),
         )
 
-    async def _load_workers(self, stack: AsyncExitStack, run: Run) -> Workers:
+    async def _load_workers(self, stack: AsyncExitStack, run: Run) -> ModelWorkers:
         """Load the model side, in a thread: it takes seconds, and commands go on meanwhile."""
         async with self._loading:
             if self._workers is not None:
@@ -308,18 +341,71 @@ class Session:
             from runner.engine.delegate import delegate  # noqa: PLC0415  as the next
             from runner.workers import ModelWorkers  # noqa: PLC0415  the one lazy door to models
 
+            assert self._beside is not None, "models are asked while the run goes on"
             workers = ModelWorkers(
                 prepared=self.prepared,
                 emit=self.emit,
                 token=self.run_id,
                 delegate=lambda items, step: delegate(run, items, step),
                 facts=lambda: _handover(run),
+                progress=self._progress(),
+                past=self._past(),
+                stopped=lambda: bool(run.stop),
+                spawn=self._beside.start_soon,
             )
+            self.sinks.append(workers.hear)
             if run.available(MAIN) and any(map(_escalates, self.prepared.steps)):
                 workers.keep_back()
             stack.push_async_callback(workers.aclose)
             self._workers = workers
             return workers
+
+    async def _outlook(
+        self,
+        stack: AsyncExitStack,
+        run: Run,
+        kind: str,
+        roles: Sequence[str],
+        irreversible: bool,  # noqa: FBT001  as the port says it
+    ) -> Outlook | None:
+        """Estimate what the rungs cost for a failure; for the ladder nobody looks."""
+        if self.policy in (ladder, policy_of_run("ladder")):
+            return None
+        workers = await self._load_workers(stack, run)
+        return workers.outlook(kind, roles, irreversible)
+
+    def _past(self) -> Sequence[Tried]:
+        """Return what was tried before this run; nothing is added while it goes on."""
+        from runner.historyfile import recall  # noqa: PLC0415  only runs with models ask for it
+
+        past, trouble = recall(self._state_root())
+        if trouble:
+            self._without_history = True
+            self.emit(Notice(trouble))
+        return past
+
+    def _state_root(self) -> Path:
+        """Return the directory of all the runner's state, of which this repository's is a part."""
+        return self.prepared.state.parent.parent
+
+    def _remember(self) -> None:
+        """Add what models tried to the history, for later runs."""
+        if self._workers is None or self._without_history:
+            return
+        from runner.historyfile import record  # noqa: PLC0415  only runs with models ask for it
+
+        trouble = record(self.journal, self.run_id, self.prepared.state.name, self._state_root())
+        if trouble:
+            self.emit(Notice(trouble))
+
+    def _progress(self) -> Progress:
+        """Return what is known of the steps until now, and of past runs."""
+        from runner.progress import Progress  # noqa: PLC0415  only runs with models ask for it
+
+        progress = Progress(self.prepared.steps, self.journal.past(self.run_id))
+        for record in self.journal.records(self.run_id):
+            progress.hear(record.event, record.at)
+        return progress
 
     async def _finish(self, run: Run) -> None:
         """Settle what never began, keep what was not committed, write the last event."""
@@ -342,6 +428,8 @@ class Session:
         ended = "failed" if run.signal is None else "cancelled"
         status = "succeeded" if code in (0, 7) else ended
         repo = run.ports.repo
+        self._remember()
+        otherwise = self._baseline()
         self.emit(
             RunFinished(
                 exit_code=code,
@@ -351,10 +439,31 @@ class Session:
                 branch=repo.facts.branch if repo else "",
                 remote_ref=run.remote_ref,
                 uncommitted=left,
+                inline_usd=otherwise.inline_usd,
+                switch_usd=otherwise.switch_usd,
+                **self._lacked(run, code),
             )
         )
         for forgotten in self.journal.prune(self.prepared.config.keep_runs):
             shutil.rmtree(self.prepared.state / "runs" / forgotten, ignore_errors=True)
+
+    def _lacked(self, run: Run, code: int) -> dict[str, str]:
+        """Say what the budget did not cover, and what to give more of."""
+        if code != 3:
+            return {}
+        from runner import advice  # noqa: PLC0415  few runs end so
+
+        if run.unpaid is None:
+            return {"advice": advice.for_time(advice.means_of(self.prepared))}
+        role, ending = run.unpaid.role, run.unpaid.ending
+        means = advice.means_of(self.prepared)
+        return {"lacked": advice.lacked(role, ending), "advice": advice.for_budget(ending, means)}
+
+    def _baseline(self) -> Baseline:
+        """Estimate what the run's work would have cost otherwise; nothing if no model was asked."""
+        if self._workers is None:
+            return Baseline()
+        return self._workers.baseline(self.journal.events(self.run_id))
 
     async def _uncommitted(self, run: Run) -> tuple[str, ...]:
         """Return what autofix and mends changed and no commit took up; keep it as a patch."""

@@ -10,15 +10,20 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from runner.frozen import frozen
+from runner.outcome import Rung
 from runner.text import clean, fence, head_tail, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runner.history import Line
     from runner.outcome import Failure
     from runner.plan import AgentSpec
 
 BRIEF_BYTES = 16_000
+_TIMETABLE_LINES = 12
+PROMPT_BYTES = 1_000_000
+"""What the user says is passed on as it is; a longer prompt is cut, and that is said."""
 PACKET_BYTES = 6_000
 HANDOVER_BYTES = 6_000
 REPORT_BYTES = 1_600
@@ -176,13 +181,36 @@ def task_brief(task: str, scope: str, *, limit: int = BRIEF_BYTES) -> str:
     return _capped(task, limit - len(end.encode())) + end
 
 
-def main_instructions(roster: Sequence[AgentSpec]) -> str:
-    """Write the main agent's instructions: the same bytes for every request of a run."""
+def main_instructions(roster: Sequence[AgentSpec], table: Sequence[Line] = ()) -> str:
+    """Write the main agent's instructions: the same bytes for every request of a run.
+
+    Args:
+        roster: Agents that can be delegated to.
+        table: The timetable: what they did with which failures in the past.
+    """
     agents = "\n".join(
         f"- {agent.name}: {one_line(agent.description, 160)}"
         for agent in sorted(roster, key=lambda agent: agent.name)
     )
-    return MAIN_INSTRUCTIONS + (f"\nAgents you can delegate to:\n{agents}\n" if agents else "")
+    told = f"\nAgents you can delegate to:\n{agents}\n" if agents else ""
+    return MAIN_INSTRUCTIONS + told + _timetable(table)
+
+
+def _timetable(table: Sequence[Line]) -> str:
+    """Write who can do what, how reliably, how long and at what price; empty without history."""
+    lines = [line for line in table if line.rung is Rung.SUBAGENT][:_TIMETABLE_LINES]
+    if not lines:
+        return ""
+    rows = "\n".join(
+        f"- {line.kind} by {line.model}: {line.mended} of {line.tried}"
+        f" ({line.low:.0%} to {line.high:.0%}), {line.seconds:.0f} s,"
+        f" {'price unknown' if line.usd is None else f'{line.usd * 100:.2f} cents'}"
+        for line in lines
+    )
+    return (
+        "\nWhat subagents made of failures until now: kind, model, mended of tried (where nine in"
+        f" ten estimates lie), median time and price:\n{rows}\n"
+    )
 
 
 MAIN_INSTRUCTIONS = """\

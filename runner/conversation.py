@@ -7,7 +7,6 @@ what a turn may do is decided by its permit when a tool is called.
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -20,10 +19,11 @@ from pydantic_ai.messages import (
 )
 
 from runner import brief
-from runner.agentloop import FullError, Work, booked, drive, make_agent, mend
+from runner.agentloop import FullError, Work, Worked, drive, make_agent
+from runner.errors import JournalError
 from runner.frozen import frozen
-from runner.models import Asking
-from runner.outcome import Cannot, Done, Ending, Mend, Refused, add_cost
+from runner.models import Asking, error_ending
+from runner.outcome import Cannot, Done, Ending, OverBudget, Refused
 from runner.plan import MAIN
 from runner.text import one_line
 from runner.tools import TOOL_NAMES, Permit
@@ -37,16 +37,14 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import CacheSetting
     from pydantic_ai.usage import RunUsage
 
+    from runner.cache import Sent
     from runner.events import Sink
+    from runner.history import Line
     from runner.models import Models
-    from runner.money import Purse
     from runner.plan import AgentSpec, ValueType
     from runner.toolset import Delegate
 
 MAIN_TOOLS = (*TOOL_NAMES, "delegate")
-_CACHE: CacheSetting = "1h"
-"""While subagents and commands work the main's cache ages; to write an expired one anew is the
-largest cost there is (economics.md)."""
 _WINDOW_SHARE = 0.7
 _BYTES_PER_TOKEN = 3
 """Fewer than most text has, so that sizes are guessed too large rather than too small."""
@@ -63,7 +61,6 @@ class Turn:
     attempt: int
     permit: Permit
     outputs: Mapping[str, ValueType]
-    purse: Purse | None
 
 
 class MainConversation:
@@ -71,7 +68,7 @@ class MainConversation:
 
         main = MainConversation(models, "anthropic:claude-opus-5-5", root=root, roster=agents,
                                 emit=emit, facts=facts, token=run_id, delegate=delegate)
-        mend = await main.turn(packet, step="test", attempt=3, permit=permit)
+        worked = await main.turn(packet, step="test", attempt=3, permit=permit)
 
     Args:
         models: Opens the model anew for each conversation.
@@ -82,6 +79,9 @@ class MainConversation:
         facts: What a hand-over must tell; asked only when one is needed.
         token: The run's own part of the delimiters around untrusted text.
         delegate: Does delegated work; `None` refuses it.
+        retention: Tells, when a conversation opens, whether its cache is to be kept for long;
+            `None` is never.
+        table: The timetable: what agents did in the past; told once, never changed.
         max_context: Tokens above which no request is sent; `None` is 70 % of the model's window.
     """
 
@@ -96,17 +96,21 @@ class MainConversation:
         facts: Callable[[], Awaitable[brief.HandoverFacts]],
         token: str,
         delegate: Delegate | None = None,
+        retention: Callable[[], bool] | None = None,
+        table: Sequence[Line] = (),
         max_context: int | None = None,
     ) -> None:
         self._models = models
         self._model_id = model_id
-        self._key = f"{MAIN}-{hashlib.sha256(bytes(root)).hexdigest()[:12]}"
+        self._tree = hashlib.sha256(bytes(root)).hexdigest()[:12]
         self._emit = emit
         self._facts = facts
         self._token = token
         self._delegate = delegate
+        self._retention = retention
         self._max_context = max_context or int(models.window(model_id) * _WINDOW_SHARE)
-        self._agent = make_agent(MAIN, brief.main_instructions(roster), MAIN_TOOLS, outputs=True)
+        told = brief.main_instructions(roster, table)
+        self._agent = make_agent(MAIN, told, MAIN_TOOLS, outputs=True)
         self._lock = anyio.Lock()
         self._asking = Asking("", 0)
         self._said: list[str] = []
@@ -118,9 +122,39 @@ class MainConversation:
         """Id of the conversation that is open now."""
         return f"{MAIN}-{self._number}"
 
-    def export(self) -> str:
-        """Return the open conversation's messages as JSON, in pydantic-ai's own format."""
-        return ModelMessagesTypeAdapter.dump_json(self._history).decode()
+    @property
+    def sent(self) -> Sent | None:
+        """The last answered request, as far as its cache is concerned."""
+        return self._model.sent
+
+    @property
+    def for_an_hour(self) -> bool:
+        """Whether the open conversation asks for its cache to be kept for long."""
+        return self._cache == "1h"
+
+    @property
+    def asking(self) -> bool:
+        """Whether a request is under way."""
+        return self._model.asking
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a turn is under way: the main agent will be asked again when its tools are."""
+        return self._lock.locked()
+
+    async def keep_alive(self) -> str:
+        """Send the last request again so that its cache lives on; return why it failed, or nothing.
+
+        The conversation takes no notice of it: nothing is appended, whatever comes of it.
+        """
+        try:
+            await self._model.keep_alive()
+        except JournalError:
+            raise
+        except Exception as error:  # noqa: BLE001  what only saves money never ends a run
+            ending = error_ending(error)
+            return str(getattr(ending, "detail", "") or error)
+        return ""
 
     async def turn(
         self,
@@ -130,8 +164,7 @@ class MainConversation:
         attempt: int,
         permit: Permit,
         outputs: Mapping[str, ValueType] | None = None,
-        purse: Purse | None = None,
-    ) -> Mend:
+    ) -> Worked:
         """Append one message and let the main agent work until it answers; turns are serial.
 
         After any ending, and after cancellation, the next turn goes on from all that was said:
@@ -144,7 +177,6 @@ class MainConversation:
             attempt: Number of the step's attempt.
             permit: What the tools may do during this turn.
             outputs: Named outputs that the answer must have.
-            purse: Pays for the requests, and tells what was booked; `None` is the run's own.
         """
         turn = Turn(
             text=text,
@@ -152,19 +184,17 @@ class MainConversation:
             attempt=attempt,
             permit=permit,
             outputs=outputs or {},
-            purse=purse,
         )
         async with self._lock:
             return await self._turn(turn)
 
-    async def _turn(self, turn: Turn) -> Mend:
-        began, spent = anyio.current_time(), turn.purse.spent if turn.purse else Decimal(0)
-        self._asking = Asking(turn.step, turn.attempt, turn.purse)
+    async def _turn(self, turn: Turn) -> Worked:
+        began = anyio.current_time()
+        self._asking = Asking(turn.step, turn.attempt)
         deadline = began + (turn.permit.seconds or float("inf"))
         prompt = self._asked(turn)
         work = self._work(turn, prompt, deadline, None)
         ending = await self._drive(work)
-        cost = work.cost
         for _ in range(_MOST_HANDOVERS):
             if ending is not None and not _too_long(ending, work):
                 break
@@ -172,11 +202,9 @@ class MainConversation:
             prompt = await self._handover(turn, midway=midway)
             work = self._work(turn, prompt, deadline, work.usage)
             ending = await self._drive(work)
-            cost = add_cost(cost, work.cost)
         ending = ending or Refused("too_long", f"{_MOST_HANDOVERS} new conversations were filled")
         self._remember(turn, ending)
-        cost = booked(cost, turn.purse, spent)
-        return mend(ending, work, seconds=anyio.current_time() - began, cost=cost)
+        return Worked(ending, anyio.current_time() - began)
 
     async def _drive(self, work: Work) -> Ending | None:
         """Let the agent work, keeping what was said whatever happens; `None`: no room is left."""
@@ -203,7 +231,7 @@ class MainConversation:
             prompt=prompt,
             hands=hands,
             model=self._model,
-            cache=_CACHE,
+            cache=self._cache,
             conversation=self.conversation,
             history=self._history,
             full=self._is_full,
@@ -225,6 +253,8 @@ class MainConversation:
 
     def _is_full(self, messages: Sequence[ModelMessage], request: ModelRequest) -> bool:
         """Whether a request would be beyond the part of the window that is used."""
+        if self._models.closed:
+            return False  # it is not sent anyway: a disputed count says nothing of the size
         last = next((m for m in reversed(messages) if isinstance(m, ModelResponse)), None)
         if last is None:
             return False
@@ -243,12 +273,15 @@ class MainConversation:
     def _open(self) -> None:
         self._number += 1
         self._history: list[ModelMessage] = []
+        # The same for the whole conversation: an entry keeps the retention that it was written for.
+        self._cache: CacheSetting = "1h" if self._retention and self._retention() else True
         self._model = self._models.open(
             MAIN,
             self._model_id,
             conversation=self.conversation,
             asking=lambda: self._asking,
-            cache_key=self._key,
+            main=True,
+            cache_key=f"{self.conversation}-{self._tree}",
         )
 
     def _remember(self, turn: Turn, ending: Ending) -> None:
@@ -270,8 +303,14 @@ def _with_names(turn: Turn) -> str:
 
 
 def _too_long(ending: Ending, work: Work) -> bool:
-    """Whether the provider itself found a conversation too long that a new one can make shorter."""
-    return isinstance(ending, Refused) and ending.why == "too_long" and len(work.history) > 0
+    """Whether a conversation is too long, to the provider or to be paid, that can begin anew.
+
+    All that was said before may be billed once more, at the price of a cache write: a new
+    conversation goes on where the old one could not, and less of the budget is left over.
+    """
+    long = isinstance(ending, Refused) and ending.why == "too_long"
+    dear = isinstance(ending, OverBudget) and ending.needed is not None and not ending.disputed
+    return (long or dear) and len(work.history) > 0
 
 
 def _size(messages: Sequence[ModelMessage]) -> int:

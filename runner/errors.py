@@ -9,6 +9,7 @@ RunnerError                 base; `message` says what, `hint` what to do next
 ├── GitRefused              1   a commit or push that is not safe here; nothing was changed
 ├── RunFailed               *   a run did not end with 0; has its report and that exit code
 └── JournalError            1   the journal cannot be written or read
+    └── HistoryError        1   the history cannot; a run goes on without it
 """
 
 from __future__ import annotations
@@ -112,3 +113,7 @@ class RunFailed(RunnerError):  # noqa: N818  named by the situation
 
 class JournalError(RunnerError):
     """Raised when the journal cannot be opened, read or written."""
+
+
+class HistoryError(JournalError):
+    """Raised when the history cannot be opened, read or written; no run fails for that."""

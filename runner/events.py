@@ -55,6 +55,11 @@ class RunStarted:
     steps: tuple[StepPlan, ...]
     started_at: float
     """Seconds since the epoch."""
+    may_fail: tuple[str, ...] = ()
+    """Steps, also of used workflows, whose failure is no failure of the run."""
+    budget_tokens: int | None = None
+    budget_default: tuple[Literal["usd", "time"], ...] | None = None
+    """Ceilings that nobody gave; `None` in an older release's journal: both, or none if given."""
 
 
 @frozen
@@ -107,13 +112,36 @@ class CommandFinished:
 
 
 @frozen
+class Continuity:
+    """How a request of the main conversation follows the one before, as a prompt cache sees it."""
+
+    how: str
+    """`first`, `extends`, `same` (a keep-alive), `unreadable`, or where it first differs."""
+    blocks: int = 0
+    """Tools, instructions and parts of messages in it."""
+    size: int = 0
+    """Bytes on the wire."""
+    digest: str = ""
+    """16 hex digits over all blocks and the fields that the cache depends on."""
+    expected: int | None = None
+    """Cached tokens that the provider's published rules promise; `None` where nobody knows."""
+    why: str = ""
+    """What explains that the provider reported another number of cached tokens."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether it does not extend the request before."""
+        return self.how not in ("first", "extends", "same")
+
+
+@frozen
 class ModelResponded:
     """One model response: a row of the ledger."""
 
     step: str
     attempt: int
     role: str
-    """Model role: `main`, `cheap` ..."""
+    """Model role: `main`, `cheap` ...; `keepalive` for a request that only keeps main's cache."""
     asked: str
     """Model id asked for."""
     served: str
@@ -124,9 +152,13 @@ class ModelResponded:
     conversation: str
     messages: str = ""
     """The messages new since the last response, as JSON (pydantic-ai's own format)."""
-    prefix: str = ""
-    """For the main conversation: `first`, `extends`, or where it first differs."""
+    continuity: Continuity | None = None
+    """Of the main conversation and its keep-alives; `None` for subagents."""
     scripted: bool = False
+    at: float = 0.0
+    """When the request began, in seconds since the epoch."""
+    prices: tuple[str, ...] = ()
+    """Name and date of the price table behind `cost_usd`; empty: the user's own prices, or none."""
 
 
 @frozen
@@ -224,6 +256,15 @@ class RunFinished:
     remote_ref: str = ""
     uncommitted: tuple[str, ...] = ()
     """Paths that this run changed and that no commit of it took up."""
+    inline_usd: Decimal | None = None
+    """Estimate of what the same work would have cost in main alone; `None`: no model was asked, or
+    a price is not known."""
+    switch_usd: Decimal | None = None
+    """The same by switching the main conversation to the cheap model and back."""
+    lacked: str = ""
+    """What a request needed that the budget did not cover, what is spent and what is left."""
+    advice: str = ""
+    """What to give more of, and where, so that the next run can go on."""
 
 
 Event = (

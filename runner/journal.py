@@ -22,6 +22,7 @@ from runner.events import (
     ModelResponded,
     RunFinished,
     RunStarted,
+    StepFinished,
 )
 from runner.frozen import frozen
 from runner.journalfile import DAMAGED, FILE, connect, explained, transaction
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from runner.outcome import StepOutcome
 
 __all__ = ["Journal", "Record", "RunRow", "decode", "encode", "new_run_id"]
 
@@ -181,6 +184,24 @@ class Journal:
     def events(self, run_id: str) -> Iterator[Event]:
         """Read a run's events in order."""
         return (record.event for record in self.records(run_id))
+
+    def past(self, run_id: str, runs: int = 20) -> tuple[StepOutcome, ...]:
+        """Return how the steps ended in the newest earlier runs of a run's workflow and root.
+
+        Raises:
+            JournalError: What is on the disk cannot be read.
+        """
+        query = """
+            SELECT data FROM event WHERE type = 'step_finished' AND run IN (
+                SELECT other.id FROM run AS other JOIN run AS own
+                    ON own.id = ? AND own.id <> other.id
+                    AND own.root = other.root AND own.workflow = other.workflow
+                ORDER BY other.started_at DESC LIMIT ?)
+            """
+        with explained(self._path):
+            rows = self._database.execute(query, (run_id, runs)).fetchall()
+        events = (_load(cast("str", data), f"{self._path}") for (data,) in rows)
+        return tuple(event.outcome for event in events if isinstance(event, StepFinished))
 
     def alive(self, run_id: str) -> bool:
         """Return whether a run is open and the process that opened it still lives."""

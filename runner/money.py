@@ -7,14 +7,17 @@ the world: between looking at a purse and reserving from it no other task can ru
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import count
 from typing import Literal
 
 import anyio
 
 from runner.errors import RunnerError
 from runner.frozen import frozen
+from runner.outcome import Lack
 
 ZERO = Decimal(0)
+_LEAST_SHOWN = Decimal("0.0001")
 Outcome = Literal["open", "settled", "unknown", "released", "disputed"]
 
 
@@ -27,6 +30,8 @@ class OverBudgetError(RunnerError):
         left: What the purse still has in USD, not counting what others have reserved; `None` when
             the purse has no ceiling in USD.
         kept_back: Whether it could pay, were a part of it not kept back.
+        disputed: Whether it is closed, whatever is left: a provider billed more than the bound.
+        lack: The same in few words, and what would have been enough.
     """
 
     exit_code = 3
@@ -38,14 +43,17 @@ class OverBudgetError(RunnerError):
         purse: str,
         needed: Decimal | None,
         left: Decimal | None,
+        lack: Lack,
         kept_back: bool = False,
-        hint: str = "",
+        disputed: bool = False,
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint="Nothing was sent.")
         self.purse = purse
         self.needed = needed
         self.left = left
+        self.lack = lack
         self.kept_back = kept_back
+        self.disputed = disputed
 
 
 @frozen
@@ -56,6 +64,24 @@ class Worst:
     """`None`: no price is known, which is not zero."""
     tokens: int = 0
     """Input and output together."""
+    model: str = ""
+    """Whose price it is."""
+
+
+@frozen
+class Room:
+    """What a single request could get once all others are settled at nothing."""
+
+    usd: Decimal | None
+    """`None` without a ceiling in USD."""
+    tokens: int | None
+    """`None` without a ceiling in tokens."""
+
+    def covers(self, worst: Worst) -> bool:
+        """Tell whether a request fits; without a price it fits no ceiling in USD."""
+        if self.tokens is not None and worst.tokens > self.tokens:
+            return False
+        return self.usd is None or (worst.usd is not None and worst.usd <= self.usd)
 
 
 class Reservation:
@@ -99,6 +125,17 @@ class Reservation:
         self._purse.book(self.worst, booked, disputed=outcome == "disputed")
 
 
+class Ticket:
+    """A place in the lines for purses; numbered by when it came, as all lines are ordered."""
+
+    __slots__ = ("kept", "number")
+    _numbers = count()
+
+    def __init__(self, *, kept: bool) -> None:
+        self.kept = kept
+        self.number = next(self._numbers)
+
+
 class Purse:
     """A pot of money and tokens that many tasks draw from, itself part of a larger one.
 
@@ -131,45 +168,65 @@ class Purse:
         self.spent_tokens = 0
         self.reserved = ZERO
         self.reserved_tokens = 0
-        self.unknown = 0
-        """Requests booked at their worst case."""
         self.disputed = False
         """A provider billed more than the bound: nothing more is reserved."""
         self.changed = anyio.Event()
-        """Set, and replaced, when a reservation ends."""
+        """Set, and replaced, when a reservation ends or somebody leaves the line."""
+        self.line: list[Ticket] = []
+        """Who waits for this purse."""
 
     @property
     def left(self) -> Decimal | None:
         """USD neither spent nor reserved, never below 0; `None` without a ceiling."""
         return None if self.usd is None else max(ZERO, self.usd - self.spent - self.reserved)
 
-    def headroom(self, *, kept: bool = False) -> Decimal | None:
-        """USD that a single request could get once all others are settled at nothing.
-
-        The least over this purse and those that it is part of; `None` when none has a ceiling.
-        """
-        rooms = [
-            max(ZERO, purse.usd - purse.spent - (ZERO if kept else purse.keep_back))
-            for purse in self._chain()
-            if purse.usd is not None
+    def headroom(self, *, kept: bool = False) -> Room:
+        """Tell what a single request could get: the least over all purses that this one is in."""
+        chain = self._chain()
+        usd = [max(ZERO, left) for purse in chain if (left := purse.unspent(kept=kept)) is not None]
+        tokens = [
+            max(0, purse.tokens - purse.spent_tokens) for purse in chain if purse.tokens is not None
         ]
-        return min(rooms, default=None)
+        return Room(min(usd, default=None), min(tokens, default=None))
 
     async def reserve(self, worst: Worst, *, kept: bool = False) -> Reservation:
         """Set the worst case of a request aside, waiting for running requests to settle if need be.
+
+        Who waits is served before those that come later, so that a large request is not starved by
+        small ones; only what is kept back goes past the line.
 
         Raises:
             OverBudgetError: It cannot be covered even when all running requests turn out free, or
                 no price is known under a ceiling in USD.
         """
-        while True:
-            # The run's purse first: when that is short, the run ends and not only an attempt.
-            for purse in reversed(self._chain()):
-                purse.refuse_hopeless(worst, kept=kept)
-            short = next((p for p in self._chain() if not p.covers(worst, kept=kept)), None)
-            if short is None:
-                return self._take(worst)
-            await short.changed.wait()
+        ticket = Ticket(kept=kept)
+        try:
+            while True:
+                # The run's purse first: when that is short, the run ends and not only an attempt.
+                for purse in reversed(self._chain()):
+                    purse.refuse_hopeless(worst, kept=kept)
+                short = next((p for p in self._chain() if not p.serves(ticket, worst)), None)
+                if short is None:
+                    return self._take(worst)
+                if ticket not in short.line:
+                    short.line.append(ticket)
+                await short.changed.wait()
+        finally:
+            for purse in self._chain():
+                purse.leave(ticket)
+
+    def reserve_now(self, worst: Worst) -> Reservation | None:
+        """Set the worst case of a request aside if that can be done without waiting.
+
+        Raises:
+            OverBudgetError: As `reserve`.
+        """
+        chain, ticket = self._chain(), Ticket(kept=False)
+        for purse in reversed(chain):
+            purse.refuse_hopeless(worst, kept=False)
+        if all(purse.serves(ticket, worst) for purse in chain):
+            return self._take(worst)
+        return None
 
     def _chain(self) -> list[Purse]:
         chain: list[Purse] = []
@@ -179,59 +236,101 @@ class Purse:
             purse = purse.parent
         return chain
 
-    def refuse_hopeless(self, worst: Worst, *, kept: bool) -> None:
-        """Raise `OverBudgetError` when waiting for others cannot help; this purse alone."""
-        room = (
+    def unspent(self, *, kept: bool) -> Decimal | None:
+        """USD of this purse alone that is not spent; `None` without a ceiling."""
+        return (
             None if self.usd is None else self.usd - self.spent - (ZERO if kept else self.keep_back)
         )
-        if self.disputed:
-            raise self._over(worst, room, "the provider reported more usage than is possible")
-        if room is not None and worst.usd is None:
-            raise OverBudgetError(
-                f"no price is known for this model, so that the budget of ${self.usd} covers no "
-                "request of it; give its price: --price MODEL=IN/OUT, in USD per million tokens.",
-                purse=self.name,
-                needed=None,
-                left=max(ZERO, room),
-                hint="Nothing was sent.",
-            )
-        if room is not None and worst.usd is not None and worst.usd > room:
-            why = f"the next request may cost ${worst.usd:.4f}"
-            if not kept and worst.usd <= room + self.keep_back:
-                why += f", and ${self.keep_back:.4f} is kept back for an escalation"
-                raise self._over(worst, room, why, kept_back=True)
-            raise self._over(worst, room, why)
-        if self.tokens is not None and worst.tokens > self.tokens - self.spent_tokens:
-            left = self.tokens - self.spent_tokens
-            raise self._over(
-                worst, room, f"the next request may take {worst.tokens} tokens of {left} left"
-            )
 
-    def _over(
-        self, worst: Worst, room: Decimal | None, why: str, *, kept_back: bool = False
-    ) -> OverBudgetError:
-        left = None if room is None else max(ZERO, room)
-        money = (
-            "" if left is None else f", ${left:.4f} left of ${self.usd}, ${self.spent:.4f} spent"
-        )
+    def refuse_hopeless(self, worst: Worst, *, kept: bool) -> None:
+        """Raise `OverBudgetError` when waiting for others cannot help; this purse alone."""
+        room = self.unspent(kept=kept)
+        if self.disputed:
+            raise self._disputed(worst, room)
+        if room is not None and worst.usd is None:
+            raise self._unpriced(worst, room)
+        if room is not None and worst.usd is not None and worst.usd > room:
+            raise self._short_of_money(worst.usd, room, kept=kept)
+        if self.tokens is not None and worst.tokens > self.tokens - self.spent_tokens:
+            raise self._short_of_tokens(worst, self.tokens, room)
+
+    def _disputed(self, worst: Worst, room: Decimal | None) -> OverBudgetError:
+        why = "the provider reported more usage than is possible"
         return OverBudgetError(
-            f"The budget of {self.name} is used up: {why}{money}.",
+            f"Nothing more is asked: {why}; {_usd(self.spent)} is spent.",
             purse=self.name,
             needed=worst.usd,
-            left=left,
-            kept_back=kept_back,
-            hint="Nothing was sent. Give more with --budget USD.",
+            left=None if room is None else max(ZERO, room),
+            disputed=True,
+            lack=Lack(why),
         )
+
+    def _unpriced(self, worst: Worst, room: Decimal) -> OverBudgetError:
+        model = worst.model or "this model"
+        return OverBudgetError(
+            f"no price is known for {model}: the budget of ${self.usd} covers no request of it.",
+            purse=self.name,
+            needed=None,
+            left=max(ZERO, room),
+            lack=Lack(f"no price is known for {model}", model=worst.model),
+        )
+
+    def _short_of_money(self, needed: Decimal, room: Decimal, *, kept: bool) -> OverBudgetError:
+        assert self.usd is not None, "only a ceiling can be too low"
+        left, back = max(ZERO, room), ZERO if kept else self.keep_back
+        digits = 4 if needed - left >= _LEAST_SHOWN and (not left or left >= _LEAST_SHOWN) else 6
+        most, rest, spent = (_usd(one, digits) for one in (needed, left, self.spent))
+        of = "" if self.parent is None else f" of the step's {_usd(self.usd)}"
+        aside = f", {_usd(back)} kept back for an escalation" if back else ""
+        return OverBudgetError(
+            f"The next request needs up to {most} (its worst case); of {_usd(self.usd)}, {spent} "
+            f"is spent{aside} and {rest} left.",
+            purse=self.name,
+            needed=needed,
+            left=left,
+            # Main may have what is kept back for it, though this one needs more than there is.
+            kept_back=back > ZERO,
+            lack=Lack(
+                f"needs up to {most}, {rest} left{of}{aside}",
+                enough_usd=self.spent + needed + back,
+            ),
+        )
+
+    def _short_of_tokens(self, worst: Worst, tokens: int, room: Decimal | None) -> OverBudgetError:
+        spent, left = self.spent_tokens, max(0, tokens - self.spent_tokens)
+        return OverBudgetError(
+            f"The next request needs up to {worst.tokens:,} tokens (its worst case); of "
+            f"{tokens:,}, {spent:,} are spent and {left:,} left.",
+            purse=self.name,
+            needed=worst.usd,
+            left=None if room is None else max(ZERO, room),
+            lack=Lack(
+                f"needs up to {worst.tokens:,} tokens, {left:,} left",
+                enough_tokens=spent + worst.tokens,
+            ),
+        )
+
+    def serves(self, ticket: Ticket, worst: Worst) -> bool:
+        """Tell whether `worst` can be reserved right now and it is its turn; this purse alone."""
+        # By age and not by place: two that wait in two lines may each come first in one of them.
+        for other in self.line:
+            if other.number < ticket.number and (other.kept or not ticket.kept):
+                return False
+        return self.covers(worst, kept=ticket.kept)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Let those behind `ticket` have their turn; nothing for who never waited here."""
+        if ticket in self.line:
+            self.line.remove(ticket)
+            self._wake()
 
     def covers(self, worst: Worst, *, kept: bool) -> bool:
         """Tell whether `worst` can be reserved right now; this purse alone."""
         taken = self.spent_tokens + self.reserved_tokens
         if self.tokens is not None and worst.tokens > self.tokens - taken:
             return False
-        if self.usd is None:
-            return True
-        available = self.usd - self.spent - self.reserved - (ZERO if kept else self.keep_back)
-        return worst.usd is not None and worst.usd <= available
+        room = self.unspent(kept=kept)
+        return room is None or (worst.usd is not None and worst.usd <= room - self.reserved)
 
     def _take(self, worst: Worst) -> Reservation:
         for purse in self._chain():
@@ -241,13 +340,19 @@ class Purse:
 
     def book(self, worst: Worst, booked: Worst, *, disputed: bool) -> None:
         """Turn a reservation into what is spent; for `Reservation` only."""
-        unknown = booked is worst
         for purse in self._chain():
             purse.reserved -= worst.usd or ZERO
             purse.reserved_tokens -= worst.tokens
             purse.spent += booked.usd or ZERO
             purse.spent_tokens += booked.tokens
-            purse.unknown += unknown
             purse.disputed = purse.disputed or disputed
-            waiting, purse.changed = purse.changed, anyio.Event()
-            waiting.set()
+            purse._wake()  # noqa: SLF001  its own class
+
+    def _wake(self) -> None:
+        waiting, self.changed = self.changed, anyio.Event()
+        waiting.set()
+
+
+def _usd(amount: Decimal, digits: int = 4) -> str:
+    """Dollars for people: to a hundredth of a cent, or finer where that would hide something."""
+    return f"${amount:.{digits}f}"

@@ -179,6 +179,19 @@ class Misconfigured:
 
 
 @frozen
+class Lack:
+    """What a budget lacks for a request, and what of it would have been enough."""
+
+    words: str
+    """`needs up to $0.1122, $0.0196 left`."""
+    enough_usd: Decimal | None = None
+    """Budget that would have covered it, all that was spent included."""
+    enough_tokens: int | None = None
+    model: str = ""
+    """Id of the model whose price nobody knows."""
+
+
+@frozen
 class OverBudget:
     """The run's budget could not cover the worst case of the next request, which was not sent."""
 
@@ -187,21 +200,31 @@ class OverBudget:
     detail: str
     kept_back: bool = False
     """What is left is kept for a packet to main, which may still be asked."""
+    disputed: bool = False
+    """A provider billed more than is possible: nothing more is asked, however little it costs."""
+    lack: Lack | None = None
 
 
-Ending = Done | Cannot | Exhausted | Refused | Unavailable | Misconfigured | OverBudget
+@frozen
+class PrefixBroken:
+    """A main request would have lost the prompt cache; it was not sent, for the user said so."""
+
+    detail: str
+
+
+Ending = (
+    Done | Cannot | Exhausted | Refused | Unavailable | Misconfigured | OverBudget | PrefixBroken
+)
 
 
 @frozen
 class Mend:
-    """What one model attempt used and how it ended, as the model side tells it."""
+    """What one model attempt used, by the ledger, and how it ended."""
 
     ending: Ending
     usage: Usage
     cost: Decimal | None
     seconds: float
-    conversation: str = ""
-    """Id of the conversation that the requests belong to."""
 
 
 @frozen
@@ -220,6 +243,8 @@ class Attempt:
     """Paths that the attempt changed."""
     summary: str = ""
     """What the agent said, capped; empty at rung `command`."""
+    role: str = ""
+    """Model role that was asked; empty at rung `command`."""
 
 
 @frozen

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 When = Literal["success", "failure", "always"]
+PolicyName = Literal["expected-cost", "ladder", "main", "cheap"]
+"""How the rung is chosen that tries to mend a failure first."""
+KeepWarm = Literal["auto", "off"]
+"""Whether the main conversation's prompt cache is kept alive where that is cheaper."""
 ValueType = Literal["string", "number", "boolean", "json"]
 """Type of an input or output; `json` is any JSON value and cannot be used in an expression."""
 
@@ -20,6 +24,8 @@ MAIN = "main"
 """The role of the main agent's model, and the name of the main agent in `agent:`."""
 CHEAP = "cheap"
 """The role of the subagents' model."""
+KEEPALIVE = "keepalive"
+"""In the ledger, the role of a request that only keeps the main conversation's cache alive."""
 
 
 @frozen
@@ -72,6 +78,8 @@ class Fix:
     agent: str
     model: str | None = None
     """A model role; `None` is the agent's own."""
+    then: str | None = None
+    """A further model role, asked by a subagent after the first failed hard and before main."""
     attempts: int = 2
     turns: int | None = None
     seconds: float | None = None
@@ -205,6 +213,7 @@ class Workflow:
     """False when the shipped default of 1.00 USD and 30 minutes applies."""
     default_fix: Fix | None = None
     """`defaults.fix`, for hooks and for `--fix STEP`; `None` when the file has none."""
+    keep_warm: KeepWarm = "auto"
 
 
 def with_used(workflow: Workflow) -> Iterator[Workflow]:
@@ -250,6 +259,20 @@ class Price:
     """`None`: as `input`."""
     cache_write: Decimal | None = None
     """`None`: as `input`."""
+    cache_write_1h: Decimal | None = None
+    """For an hour; `None`: as `cache_write`."""
+
+
+@frozen
+class CacheOverride:
+    """What the user knows better of a model's prompt cache; `None` is what is shipped."""
+
+    minimum: int | None = None
+    """Tokens that a prefix must have to be cached at all."""
+    retention: float | None = None
+    """Seconds for which an entry is kept after its last use."""
+    longer: float | None = None
+    """Seconds of the longer retention that can be asked for."""
 
 
 @frozen
@@ -272,6 +295,13 @@ class UserConfig:
     providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
     prices: Mapping[str, Price] = field(default_factory=dict[str, "Price"])
     """By model id, or `NAME:*` for all models of a provider; before the bundled table."""
+    caches: Mapping[str, CacheOverride] = field(default_factory=dict[str, "CacheOverride"])
+    """By model id, or `NAME:*`; before what is shipped."""
+    keep_warm: KeepWarm = "auto"
+    """`off` here is off for every workflow."""
+    policy: PolicyName = "expected-cost"
+    value_of_time: Decimal | None = None
+    """USD that an hour of waiting is worth; `None` is what is shipped."""
     grants: Grants = Grants()
     ceilings: Budget = Budget(usd=None, tokens=None, seconds=None)
     keep_runs: int = 50
@@ -299,6 +329,10 @@ class Options:
     secrets: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
     """Steps that get the default fix for this run."""
+    policy: PolicyName | None = None
+    """`None` is the user's configuration's."""
+    strict_prefix: bool = False
+    """Whether a main request that does not extend the one before is refused and fails the run."""
     no_models: bool = False
     no_push: bool = False
     no_hooks: bool = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, assert_never
 
 from runner.fingerprints import progress
 from runner.frozen import frozen
@@ -15,6 +16,7 @@ from runner.outcome import (
     Failure,
     Misconfigured,
     OverBudget,
+    PrefixBroken,
     Refused,
     Rung,
     Unavailable,
@@ -22,8 +24,10 @@ from runner.outcome import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from decimal import Decimal
 
+    from runner.history import Odds
     from runner.plan import Escalate, Fix
 
 
@@ -73,12 +77,15 @@ def _by_ending(evidence: Evidence) -> Judgement:
             return Judgement(Verdict.INFRA, f"provider unavailable: {detail}")
         case Misconfigured(why, detail):
             return Judgement(Verdict.INFRA, f"{why.replace('_', ' ')}: {detail}")
-        case OverBudget(detail=detail, kept_back=True):
-            return Judgement(Verdict.HARD, f"the step's share of the budget is used up: {detail}")
-        case OverBudget(detail=detail):
-            return Judgement(Verdict.CANCELLED, f"budget: {detail}")
+        case OverBudget(detail=detail, kept_back=kept_back, lack=lack):
+            verdict = Verdict.HARD if kept_back else Verdict.CANCELLED
+            return Judgement(verdict, f"not asked: {lack.words if lack else detail}")
+        case PrefixBroken(detail):
+            return Judgement(Verdict.CANCELLED, f"strict prefix: {detail}")
         case Cannot(reason):
             return Judgement(Verdict.HARD, f"the agent gave up: {reason}")
+        case Exhausted("usd", detail):
+            return Judgement(Verdict.HARD, f"not asked: {detail}")
         case Exhausted(limit, detail):
             return Judgement(Verdict.HARD, f"{limit} used up{': ' + detail if detail else ''}")
         case Refused(why, detail):
@@ -134,6 +141,51 @@ class Situation:
     """Whether every file that the failure names lies out of scope."""
     unmended: str = ""
     """Why no model may be asked here although the step has a fix; empty when one may."""
+    mid: bool = False
+    """Whether a model answers for the step's further subagent role."""
+    outlook: Outlook | None = None
+    """What the choice is likely to cost; `None` where nobody estimated it."""
+
+
+@frozen(kw_only=True)
+class Mid:
+    """A further subagent's model that the step names, dearer than its first and not main's."""
+
+    role: str
+    odds: Odds
+    usd: Decimal | None
+    seconds: float
+
+
+@frozen(kw_only=True)
+class Outlook:
+    """What the rungs are likely to cost for one failure; money in USD."""
+
+    kind: str
+    """Of the failure: `test`, `lint`, `format`, `type`, `other`."""
+    odds: Odds
+    """Of the subagent's model."""
+    cheap_usd: Decimal | None
+    """Of the subagent, all its attempts; `None`: no price is known."""
+    cheap_seconds: float
+    main_usd: Decimal | None
+    """Of one packet to main, what its cache's state makes of it included."""
+    main_seconds: float
+    report_usd: Decimal
+    """What main pays to read of a subagent's failure, beyond the packet that it gets anyway."""
+    context: int
+    """Tokens of the main conversation; 0 while it is not open."""
+    cold: bool
+    """Whether main's cache is gone, or was never there."""
+    left_usd: Decimal | None
+    """Of the run's budget; `None` without one."""
+    value_of_time: Decimal
+    """USD for an hour of waiting."""
+    irreversible: bool
+    """Whether a wrong pass cannot be taken back: the lower bound of the odds counts."""
+    usd_from: str = "estimate"
+    """Where the subagent's cost is known from: `history` or `estimate`."""
+    mid: tuple[Mid, ...] = ()
 
 
 @frozen
@@ -141,6 +193,10 @@ class AskSubagent:
     """Give a fresh subagent a brief."""
 
     reason: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The arithmetic behind it, for the decision record."""
+    role: str = ""
+    """The model role that is asked; empty is the step's first."""
 
 
 @frozen
@@ -148,6 +204,7 @@ class AskMain:
     """Append a packet to the main conversation."""
 
     reason: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @frozen
@@ -155,6 +212,7 @@ class GiveUp:
     """Undo the attempts and let the step fail."""
 
     reason: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 Move = AskSubagent | AskMain | GiveUp
@@ -183,17 +241,23 @@ def _subagent(now: Situation, tried: list[Attempt]) -> AskSubagent | str:
     """Return the move, or why this rung is left."""
     if now.fix is None:
         return "this step has no fix"
-    if not now.subagent:
+    if not now.subagent and not now.mid:
         return "no model for the subagent"
     if now.out_of_scope:
         return "every file that the failure names is out of scope"
     if not tried:
-        return AskSubagent("the command failed")
-    if tried[-1].verdict is not Verdict.SOFT:
-        return tried[-1].reason
-    if len(tried) >= now.fix.attempts:
-        return f"{len(tried)} attempts used up"
-    return AskSubagent(tried[-1].reason)
+        first = "" if now.subagent else now.fix.then or ""
+        return AskSubagent("the command failed", role=first)
+    last = tried[-1]
+    reason, same = last.reason, sum(one.role == last.role for one in tried)
+    if last.verdict is Verdict.SOFT:
+        if same < now.fix.attempts:
+            return AskSubagent(reason, role=last.role)
+        reason = f"{same} attempts used up"
+    then = now.fix.then
+    if now.mid and then is not None and all(one.role != then for one in tried):
+        return AskSubagent(reason, role=then)
+    return reason
 
 
 def _main(now: Situation, packets: list[Attempt], reason: str) -> AskMain | GiveUp:

@@ -6,12 +6,13 @@ import os
 from dataclasses import field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from runner import loader
 from runner.errors import NotGranted, UsageError
 from runner.events import StepPlan
 from runner.frozen import frozen
+from runner.loader.build import DEFAULT_SECONDS, DEFAULT_USD
 from runner.models.choice import choose, is_scripted, split
 from runner.plan import CHEAP, MAIN, Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
 from runner.suggest import did_you_mean
@@ -57,6 +58,18 @@ class Prepared:
         return any(isinstance(kind, Commit | Push) for kind in _kinds(self.steps))
 
     @property
+    def defaults(self) -> tuple[Literal["usd", "time"], ...]:
+        """Ceilings that nobody gave: neither the file, nor the command line, nor the user."""
+        if self.workflow.budget_given:
+            return ()
+        found: list[Literal["usd", "time"]] = []
+        if self.options.budget_usd is None and self.budget.usd == DEFAULT_USD:
+            found.append("usd")
+        if self.budget.seconds == DEFAULT_SECONDS:
+            found.append("time")
+        return tuple(found)
+
+    @property
     def scripted(self) -> bool:
         """Whether a scripted model stands in for a real one."""
         return any(is_scripted(choice.id) for choice in self.choices.values())
@@ -77,7 +90,7 @@ def prepare(
     environ = dict(os.environ if environ is None else environ)
     root = work_tree(cwd)
     workflow = find_and_load(target, root, cwd)
-    config = loader.load_config()
+    config = loader.load_config(environ=environ)
     steps = selected(workflow, options.steps)
     _check_named(workflow, options.fix, "--fix")
     _check_fixable(workflow, options.fix)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import anyio
 
-from runner.agentloop import Work, booked, drive, make_agent, mend
+from runner.agentloop import Work, Worked, drive, make_agent
 from runner.frozen import frozen
 from runner.models import Asking
 from runner.tools import TOOL_NAMES, Permit
@@ -18,12 +17,9 @@ from runner.toolset import Hands
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic_ai.settings import CacheSetting
-
     from runner.events import Sink
     from runner.models import Models
     from runner.money import Purse
-    from runner.outcome import Mend
     from runner.plan import AgentSpec, ValueType
 
 
@@ -43,20 +39,21 @@ class SubagentTask:
     outputs: Mapping[str, ValueType] | None = None
     """What the answer must have; `None` is what the agent's definition says."""
     purse: Purse | None = None
-    """Pays for the requests, and tells what was booked; `None` is the run's own."""
+    """Pays for the requests; `None` is the run's own."""
 
 
-async def run_subagent(task: SubagentTask, *, models: Models, emit: Sink) -> Mend:
+async def run_subagent(task: SubagentTask, *, models: Models, emit: Sink) -> Worked:
     """Run a subagent to its end; it can neither delegate nor see anything but its brief.
 
     Raises:
         UsageError: The model id names no known provider.
         ProviderError: The provider's key is missing.
     """
-    began, spent = anyio.current_time(), task.purse.spent if task.purse else Decimal(0)
+    began = anyio.current_time()
     outputs = task.agent.output if task.outputs is None else task.outputs
     conversation = f"{task.step}.{task.attempt}.{secrets.token_hex(4)}"
     asking = Asking(task.step, task.attempt, task.purse)
+    tools = wire_tools(task.agent, task.permit)
     work = Work(
         prompt=task.brief,
         hands=Hands(
@@ -69,15 +66,13 @@ async def run_subagent(task: SubagentTask, *, models: Models, emit: Sink) -> Men
             asking=lambda: asking,
             cache_key=_cache_key(task),
         ),
-        cache=_cache(task.agent),
+        cache=bool(tools),  # without tools it makes one request, and nothing is read again
         conversation=conversation,
         deadline=began + (task.permit.seconds or float("inf")),
     )
-    tools = wire_tools(task.agent, task.permit)
     agent = make_agent(task.agent.name, task.agent.instructions, tools, outputs=bool(outputs))
     ending = await drive(agent, work)
-    cost = booked(work.cost, task.purse, spent)
-    return mend(ending, work, seconds=anyio.current_time() - began, cost=cost)
+    return Worked(ending, anyio.current_time() - began)
 
 
 def wire_tools(agent: AgentSpec, permit: Permit) -> tuple[str, ...]:
@@ -88,11 +83,6 @@ def wire_tools(agent: AgentSpec, permit: Permit) -> tuple[str, ...]:
     """
     chosen = agent.tools if permit.tools == TOOL_NAMES else permit.tools
     return tuple(name for name in chosen if name != "shell" or permit.shell)
-
-
-def _cache(agent: AgentSpec) -> CacheSetting:
-    """Cache what is read again: nothing of an agent without tools, which makes one request."""
-    return bool(agent.tools)
 
 
 def _cache_key(task: SubagentTask) -> str:

@@ -47,7 +47,7 @@ class Permit:
     seconds: float | None = None
     """Wall-clock seconds, at most."""
     usd: Decimal | None = None
-    """Money for this attempt, at most; the run's own budget is kept by the models."""
+    """Money of all the step's subagents together, at most; their purse keeps it, by the ledger."""
     tools: tuple[str, ...] = TOOL_NAMES
     """Tools that may be used; those of the definition that are missing here refuse."""
 

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pydantic_ai
 
-from runner import price
+from runner import clock, price
 from runner.brief import FIXED_BYTES, PACKET_BYTES
 from runner.conversation import MainConversation
 from runner.events import ModelResponded
+from runner.history import timetable
+from runner.keeper import Keeper
 from runner.models import Models
 from runner.models.exchange import LEAST_OUTPUT_TOKENS, UNSEEN_TOKENS
+from runner.models.metered import smallest_answer
 from runner.money import Purse
-from runner.outcome import Usage, add_cost
+from runner.outcome import Mend, Usage, add_cost
+from runner.outlook import VALUE_OF_TIME, Known, outlook_of
 from runner.plan import MAIN
 from runner.subagent import SubagentTask, run_subagent
+from runner.whatif import Assumptions, Remembered, baseline, observed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
+    from runner.agentloop import Worked
     from runner.brief import DelegateReport, HandoverFacts
     from runner.engine.state import MainAsk, SubagentAsk
     from runner.events import Event, Sink
-    from runner.outcome import Mend
+    from runner.history import Tried
+    from runner.policy import Outlook
     from runner.prepare import Prepared
+    from runner.price import ClassPrices
+    from runner.progress import Progress
+    from runner.report import Baseline
     from runner.tools import DelegateItem
+
+MOST_KEPT = Decimal("0.75")
+"""Share of the budget that is kept back for a packet at most: subagents do the rest for little."""
 
 
 class ModelWorkers:
@@ -41,6 +54,10 @@ class ModelWorkers:
         token: str,
         delegate: Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]],
         facts: Callable[[], Awaitable[HandoverFacts]],
+        progress: Progress,
+        stopped: Callable[[], bool],
+        past: Sequence[Tried],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
     ) -> None:
         # The library would greet the user across the live tree. Its own switch, made for programs.
         pydantic_ai.BANNER_ENABLED = False
@@ -57,18 +74,47 @@ class ModelWorkers:
             environ=prepared.environ,
             root=prepared.root,
             prices=self._prices,
+            caches=config.caches,
+            strict_prefix=options.strict_prefix,
         )
+        self._stopped = stopped
+        warm = "off" not in (config.keep_warm, prepared.workflow.keep_warm)
+        self._keeper = self._make_keeper(progress) if warm else None
+        self._spawn = spawn
+        self._past = past
+        self._repo = prepared.state.name
+        worth = config.value_of_time
+        self._value_of_time = VALUE_OF_TIME if worth is None else worth
         self._main: MainConversation | None = None
         self._purses: dict[str, Purse] = {}
+        self._keeps_back = False
         self._rows: dict[tuple[str, int], list[ModelResponded]] = {}
 
     def keep_back(self) -> None:
-        """Keep what one packet to main takes at worst out of subagents' reach, half at most."""
+        """Keep what the next packet to main takes at worst out of subagents' reach."""
+        self._keeps_back = True
+        self._keep_packet(FIXED_BYTES)  # no token is less than a byte
+
+    def _keep_packet(self, before: int) -> None:
+        """Keep back for a packet after so many tokens of conversation, and only what is enough.
+
+        A part of its price would buy nothing and be left over in the end.
+        """
         purse, priced_as = self._purse, self._models.priced_as(self._choices[MAIN].id)
-        if purse.usd is not None and priced_as is not None:
-            tokens = FIXED_BYTES + PACKET_BYTES + UNSEEN_TOKENS  # no token is less than a byte
-            usd = price.worst_case(priced_as, tokens, LEAST_OUTPUT_TOKENS, prices=self._prices)
-            purse.keep_back = min(usd or Decimal(0), purse.usd / 2)
+        if purse.usd is None or priced_as is None:
+            return
+        tokens = before + PACKET_BYTES + UNSEEN_TOKENS
+        usd = price.worst_case(
+            priced_as, tokens, LEAST_OUTPUT_TOKENS, prices=self._prices, hour=self._for_an_hour()
+        )
+        most = min(purse.usd * MOST_KEPT, purse.usd - purse.spent)
+        purse.keep_back = usd if usd is not None and usd <= most else Decimal(0)
+
+    def _for_an_hour(self) -> bool:
+        """Tell whether the next packet may be written to the cache for an hour, at that price."""
+        if self._main is not None:
+            return self._main.for_an_hour
+        return self._keeper is not None and self._keeper.would_be_longer()
 
     async def subagent(self, ask: SubagentAsk) -> Mend:
         """Run a fresh subagent to its end."""
@@ -84,11 +130,14 @@ class ModelWorkers:
             outputs=ask.outputs,
             purse=self._purse_of(ask.step, ask.permit.usd),
         )
-        mend = await run_subagent(task, models=self._models, emit=self._emit)
-        return self._by_ledger(mend, ask.step, ask.attempt)
+        worked = await run_subagent(task, models=self._models, emit=self._emit)
+        return self._by_ledger(worked, ask.step, ask.attempt)
 
     async def main(self, ask: MainAsk) -> Mend:
-        """Append a message to the main conversation and let the main agent work."""
+        """Append a message to the main conversation and let the main agent work.
+
+        The run pays: a step's own money is its subagents', and an escalation follows on its end.
+        """
         if self._main is None:
             self._main = MainConversation(
                 self._models,
@@ -99,35 +148,101 @@ class ModelWorkers:
                 facts=self._facts,
                 token=self._token,
                 delegate=self._delegate,
+                retention=self._keeper.retention if self._keeper else None,
+                table=timetable(self._past),
             )
-        mend = await self._main.turn(
+            self._keep(self._main)
+        worked = await self._main.turn(
             ask.text,
             step=ask.step,
             attempt=ask.attempt,
             permit=ask.permit,
             outputs=ask.outputs,
-            purse=self._purse_of(ask.step, None),
         )
-        return self._by_ledger(mend, ask.step, ask.attempt)
+        return self._by_ledger(worked, ask.step, ask.attempt)
+
+    def outlook(self, kind: str, roles: Sequence[str], irreversible: bool) -> Outlook:  # noqa: FBT001  as the port says it
+        """Estimate what the rungs cost for one failure."""
+        models = {role: self._choices[role].id for role in roles}
+        main = self._choices[MAIN].id
+        sent = self._main.sent if self._main else None
+        tokens = sent.tokens if sent else 0
+        cold = sent is None or clock.seconds() - sent.began > sent.retention
+        return outlook_of(
+            Known(
+                kind=kind,
+                repo=self._repo,
+                past=self._past,
+                roles=models,
+                main=main,
+                prices={one: self._class_prices(one, tokens) for one in {main, *models.values()}},
+                context=tokens,
+                cold=cold,
+                left_usd=self._purse.left,
+                value_of_time=self._value_of_time,
+                irreversible=irreversible,
+            )
+        )
+
+    def baseline(self, events: Iterable[Event]) -> Baseline:
+        """Estimate what a run's work would have cost in main alone, and by switching models."""
+        return baseline(observed(events), Remembered(self._class_prices), Assumptions())
+
+    def _class_prices(self, model_id: str, tokens: int) -> ClassPrices | None:
+        priced_as = self._models.priced_as(model_id)
+        if priced_as is None:
+            return None
+        return price.class_prices(priced_as, datetime.now(UTC), self._prices, tokens)
+
+    def hear(self, event: Event) -> None:
+        """Listen to the run: what has begun and ended tells when main is asked next."""
+        if self._keeper is not None:
+            self._keeper.hear(event)
+
+    async def rest(self) -> None:
+        """Ask nothing more by itself: the work is done."""
+        if self._keeper is not None:
+            await self._keeper.rest()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._models.aclose()
 
+    def _make_keeper(self, progress: Progress) -> Keeper | None:
+        """Make what keeps main's cache alive; `None` where its price is not known."""
+        model_id = self._choices[MAIN].id
+        if self._models.priced_as(model_id) is None:
+            return None
+        return Keeper(
+            progress,
+            rules=self._models.cache_rules(model_id),
+            prices=lambda tokens: self._class_prices(model_id, tokens),
+            least=smallest_answer(model_id),
+            emit=self._emit,
+            stopped=self._stopped,
+        )
+
+    def _keep(self, conversation: MainConversation) -> None:
+        keeper = self._keeper
+        if keeper is not None:
+            self._spawn(lambda: keeper.keep(conversation))
+
     def _emit(self, event: Event) -> None:
         """Pass an event on, keeping the ledger's rows."""
         if isinstance(event, ModelResponded):
             self._rows.setdefault((event.step, event.attempt), []).append(event)
+            if self._keeps_back and event.role == MAIN and event.usage.input_tokens > 0:
+                self._keep_packet(event.usage.input_tokens + event.usage.output_tokens)
         self._listeners(event)
 
-    def _by_ledger(self, mend: Mend, step: str, attempt: int) -> Mend:
+    def _by_ledger(self, worked: Worked, step: str, attempt: int) -> Mend:
         """Let the ledger say what an attempt used: it has lost and refused requests too."""
         usage = Usage()
         known: Decimal | None = Decimal(0)
         for row in self._rows.pop((step, attempt), []):
             usage, known = usage + row.usage, add_cost(known, row.cost_usd)
-        return replace(mend, usage=usage, cost=known)
+        return Mend(worked.ending, usage, known, worked.seconds)
 
     def _purse_of(self, step: str, usd: Decimal | None) -> Purse:
-        """Return the step's own purse, one for all its attempts, part of the run's."""
+        """Return the step's own purse, one for all its subagents, part of the run's."""
         return self._purses.setdefault(step, Purse(step, usd=usd, parent=self._purse))

@@ -1,4 +1,4 @@
-"""A model provider on loopback for tests: Anthropic Messages, OpenAI chat and Responses.
+"""A model provider on loopback for tests: Anthropic Messages, OpenAI chat and Responses, Gemini.
 
     def script(ask: Ask) -> Reply:
         return Answer(text="hello") if ask.number == 1 else Fault(529)
@@ -24,12 +24,15 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import provider_google
 from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping
 
-Api = Literal["anthropic", "chat", "responses"]
+    _Shape = Callable[[int, "Thought"], dict[str, Any]]
+
+Api = Literal["anthropic", "chat", "responses", "google"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,19 @@ class Ask:
     @property
     def model(self) -> str:
         """The model asked for."""
-        return str(self.body.get("model"))
+        named = provider_google.PATH.search(self.path.partition("?")[0])
+        return named[1] if named else str(self.body.get("model"))
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer is to be a stream of events."""
+        return bool(self.body.get("stream")) or ":stream" in self.path
 
     @property
     def tools(self) -> list[str]:
         """Names of the tools offered, in order."""
+        if self.api == "google":
+            return provider_google.tool_names(self.body)
         tools = cast("list[dict[str, Any]]", self.body.get("tools") or [])
         return [str(tool.get("name") or tool["function"]["name"]) for tool in tools]
 
@@ -83,6 +94,18 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """A thinking block (Anthropic), a reasoning item (Responses); chat has none."""
+
+    text: str = ""
+    """As shown; with an empty one an Anthropic block is a redacted one."""
+    sealed: str = "c2VhbGVk"
+    """Signature, or the encrypted content."""
+    before: int = 0
+    """Number of the call that it comes before; 0 is before all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the model says."""
 
@@ -96,6 +119,12 @@ class Answer:
     """Seconds before the first byte."""
     refused: bool = False
     """Ended by the content filter."""
+    cut: bool = False
+    """Ended by the limit of its length."""
+    thoughts: tuple[Thought, ...] = ()
+    """Only in an answer that is not streamed."""
+    usage: Mapping[str, Any] | None = None
+    """Sent as it is in place of `tokens`; only in an answer that is not streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +165,14 @@ class Provider:
         return f"{self.url}/v1"
 
     def environ(self) -> dict[str, str]:
-        """The variables that lead both vendors' clients here."""
+        """The variables that lead the vendors' clients here."""
         return {
             "ANTHROPIC_BASE_URL": self.url,
             "ANTHROPIC_API_KEY": "test-key",
             "OPENAI_BASE_URL": self.openai_url,
             "OPENAI_API_KEY": "test-key",
+            "GOOGLE_GEMINI_BASE_URL": self.url,
+            "GOOGLE_API_KEY": "test-key",
         }
 
 
@@ -216,9 +247,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, ask: Ask, answer: Answer) -> None:
         self.server.closing.wait(answer.delay)
-        if not ask.body.get("stream"):
-            body = json.dumps(_WHOLE[ask.api](ask, answer)).encode()
-            self._send(200, body, "application/json")
+        if not ask.streamed:
+            whole = _WHOLE[ask.api](ask, answer)
+            if answer.usage is not None:
+                whole["usageMetadata" if ask.api == "google" else "usage"] = dict(answer.usage)
+            self._send(200, json.dumps(whole).encode(), "application/json")
             return
         pieces = "".join(_event(name, data) for name, data in _EVENTS[ask.api](ask, answer))
         if ask.api == "chat":
@@ -282,6 +315,8 @@ def _api_of(path: str) -> Api | None:
         return "anthropic"
     if path.endswith("/chat/completions"):
         return "chat"
+    if provider_google.PATH.search(path):
+        return "google"
     return "responses" if path.endswith("/responses") else None
 
 
@@ -304,6 +339,8 @@ def _fault_body(api: Api, fault: Fault) -> tuple[bytes, str]:
         return fault.body, "text/html" if page else "application/json"
     if fault.body is not None:
         return json.dumps(fault.body).encode(), "application/json"
+    if api == "google":
+        return json.dumps(provider_google.error(fault.status)).encode(), "application/json"
     message = f"status {fault.status}"
     error: dict[str, Any] = {"message": message, "type": "api_error", "code": None}
     if api == "anthropic":
@@ -327,6 +364,18 @@ def _call_id(ask: Ask, number: int) -> str:
     return f"call_{ask.number}_{number}"
 
 
+def _in_order(
+    answer: Answer, text: list[dict[str, Any]], calls: list[dict[str, Any]], thought: _Shape
+) -> list[dict[str, Any]]:
+    """Thoughts, the text, then the calls, each after the thoughts that come before it."""
+    made = [(thought(number, one), one.before) for number, one in enumerate(answer.thoughts)]
+    content = [*(block for block, before in made if before == 0), *text]
+    for number, call in enumerate(calls):
+        content += [block for block, before in made if before == number > 0]
+        content.append(call)
+    return content
+
+
 # Anthropic Messages: platform.claude.com/docs/en/api/messages, .../build-with-claude/streaming
 
 
@@ -344,15 +393,21 @@ def _anthropic_usage(tokens: Tokens) -> dict[str, Any]:
     }
 
 
+def _anthropic_thought(_: int, thought: Thought) -> dict[str, Any]:
+    if not thought.text:
+        return {"type": "redacted_thinking", "data": thought.sealed}
+    return {"type": "thinking", "thinking": thought.text, "signature": thought.sealed}
+
+
 def _anthropic(ask: Ask, answer: Answer) -> dict[str, Any]:
-    content: list[dict[str, Any]] = []
-    if answer.text:
-        content.append({"type": "text", "text": answer.text})
-    content += [
+    text: list[dict[str, Any]] = [{"type": "text", "text": answer.text}] if answer.text else []
+    calls: list[dict[str, Any]] = [
         {"type": "tool_use", "id": _call_id(ask, n), "name": call.tool, "input": _parsed(call)}
         for n, call in enumerate(answer.calls)
     ]
+    content = _in_order(answer, text, calls, _anthropic_thought)
     stop = "refusal" if answer.refused else "tool_use" if answer.calls else "end_turn"
+    stop = "max_tokens" if answer.cut else stop
     body: dict[str, Any] = {
         "id": f"msg_{ask.number}",
         "type": "message",
@@ -382,7 +437,7 @@ def _anthropic_events(ask: Ask, answer: Answer) -> Iterator[tuple[str, dict[str,
         delta = {"type": "text_delta", "text": block.get("text")}
         if block["type"] == "tool_use":
             empty = {**block, "input": {}}
-            text = _arguments(answer.calls[index - bool(answer.text)])
+            text = _arguments(answer.calls[int(block["id"].rpartition("_")[2])])
             delta = {"type": "input_json_delta", "partial_json": text}
         yield "content_block_start", {"index": index, "content_block": empty}
         yield "content_block_delta", {"index": index, "delta": delta}
@@ -433,6 +488,8 @@ def _chat_frame(ask: Ask, answer: Answer, kind: str) -> dict[str, Any]:
 def _chat_finish(answer: Answer) -> str:
     if answer.refused:
         return "content_filter"
+    if answer.cut:
+        return "length"
     return "tool_calls" if answer.calls else "stop"
 
 
@@ -465,10 +522,10 @@ def _chat_events(ask: Ask, answer: Answer) -> Iterator[tuple[str, dict[str, Any]
 
 
 def _responses(ask: Ask, answer: Answer) -> dict[str, Any]:
-    output: list[dict[str, Any]] = []
+    text: list[dict[str, Any]] = []
     if answer.text:
         part: dict[str, Any] = {"type": "output_text", "text": answer.text, "annotations": []}
-        output.append(
+        text.append(
             {
                 "id": f"msg_{ask.number}",
                 "type": "message",
@@ -477,7 +534,7 @@ def _responses(ask: Ask, answer: Answer) -> dict[str, Any]:
                 "content": [part],
             }
         )
-    output += [
+    calls: list[dict[str, Any]] = [
         {
             "id": f"fc_{ask.number}_{n}",
             "type": "function_call",
@@ -488,21 +545,33 @@ def _responses(ask: Ask, answer: Answer) -> dict[str, Any]:
         }
         for n, call in enumerate(answer.calls)
     ]
+
+    def thought(number: int, one: Thought) -> dict[str, Any]:
+        summary = [{"type": "summary_text", "text": one.text}] if one.text else []
+        item = {"id": f"rs_{ask.number}_{number}", "type": "reasoning", "summary": summary}
+        return {**item, "encrypted_content": one.sealed}
+
     body: dict[str, Any] = {
         "id": f"resp_{ask.number}",
         "object": "response",
         "created_at": 1_790_000_000,
-        "status": "incomplete" if answer.refused else "completed",
+        "status": "incomplete" if answer.refused or answer.cut else "completed",
         "model": answer.model or ask.model,
-        "output": output,
+        "output": _in_order(answer, text, calls, thought),
         "parallel_tool_calls": True,
         "tool_choice": "auto",
         "tools": [],
-        "incomplete_details": {"reason": "content_filter"} if answer.refused else None,
+        "incomplete_details": _incomplete(answer),
     }
     if answer.tokens is not None:
         body["usage"] = _responses_usage(answer.tokens)
     return body
+
+
+def _incomplete(answer: Answer) -> dict[str, str] | None:
+    if answer.refused:
+        return {"reason": "content_filter"}
+    return {"reason": "max_output_tokens"} if answer.cut else None
 
 
 def _responses_usage(tokens: Tokens) -> dict[str, Any]:
@@ -542,7 +611,7 @@ def _responses_events(ask: Ask, answer: Answer) -> Iterator[tuple[str, dict[str,
         for kind, data in steps:
             number += 1
             yield kind, {**data, "sequence_number": number}
-    ended = "response.incomplete" if answer.refused else "response.completed"
+    ended = "response.incomplete" if _incomplete(answer) else "response.completed"
     yield ended, {"response": whole, "sequence_number": number + 1}
 
 
@@ -556,9 +625,11 @@ _WHOLE: Mapping[Api, Callable[[Ask, Answer], dict[str, Any]]] = {
     "anthropic": _anthropic,
     "chat": _chat,
     "responses": _responses,
+    "google": provider_google.whole,
 }
 _EVENTS: Mapping[Api, Callable[[Ask, Answer], Iterator[tuple[str, dict[str, Any]]]]] = {
     "anthropic": _anthropic_events,
     "chat": _chat_events,
     "responses": _responses_events,
+    "google": provider_google.events,
 }

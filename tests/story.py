@@ -11,6 +11,7 @@ from runner.events import (
     CommandFinished,
     CommandOutput,
     CommandStarted,
+    Continuity,
     Decided,
     Event,
     ModelResponded,
@@ -45,12 +46,25 @@ ATTEMPTS = (
 )  # fmt: skip
 
 
-def responded(number: int, role: str, cost: str) -> ModelResponded:
+PRICES = ("genai-prices 0.2.3", "2026-11-09")
+
+
+def responded(number: int, role: str, cost: str, how: str = "first") -> ModelResponded:
     usage = Usage(1, 41_200, 25_600, 100, 0, 512)
-    prefix = "first" if role == "main" else ""
+    continuity = Continuity(how, 12, 8_634, "59136421a5052c58") if role == "main" else None
     return ModelResponded(
         "test", number, role, START.models[role], "x", usage, Decimal(cost), 1.0, role,
-        prefix=prefix, scripted=role == "cheap",
+        continuity=continuity, scripted=role == "cheap", prices=PRICES,
+    )  # fmt: skip
+
+
+def kept_warm(how: str = "same") -> ModelResponded:
+    """Tell of a keep-alive of the main conversation: a row of no step."""
+    usage = Usage(1, 41_800, 41_200, 0, 0, 1)
+    continuity = Continuity(how, 12, 8_634, "59136421a5052c58", 41_200)
+    return ModelResponded(
+        "", 0, "keepalive", START.models["main"], "x", usage, Decimal("0.0083"), 1.0, "main",
+        continuity=continuity, at=1300.0, prices=PRICES,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from runner import brief
 from runner.brief import BriefFacts, DelegateReport, HandoverFacts, PacketFacts
-from runner.outcome import Failure, Fingerprint, Phase
+from runner.history import Line
+from runner.outcome import Failure, Fingerprint, Phase, Rung
 from runner.plan import AgentSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -186,3 +188,15 @@ def test_the_roster_is_in_one_order_whatever_order_it_comes_in() -> None:
     one, other = AgentSpec("a", "A.", ""), AgentSpec("b", "B.", "")
     assert brief.main_instructions([one, other]) == brief.main_instructions([other, one])
     assert json.dumps(brief.main_instructions([])).count("delegate to") == 0
+
+
+def test_the_timetable_is_told_to_main_and_only_what_subagents_did() -> None:
+    cost = Decimal("0.0041")
+    line = Line("test", "openai:gpt-6-luna", Rung.SUBAGENT, 10, 8, 0.53, 0.92, cost, 31.4)
+    by_main = replace(line, rung=Rung.MAIN)
+    unknown = replace(line, kind="lint", usd=None)
+    text = brief.main_instructions((), (line, by_main, unknown))
+    assert text.startswith(brief.main_instructions(()))
+    assert text.count("openai:gpt-6-luna") == 2
+    assert "- test by openai:gpt-6-luna: 8 of 10 (53% to 92%), 31 s, 0.41 cents" in text
+    assert "- lint by openai:gpt-6-luna: 8 of 10 (53% to 92%), 31 s, price unknown" in text

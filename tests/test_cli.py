@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -155,6 +156,8 @@ def parsed(*argv: str) -> Options:
             Options(no_models=True, no_push=True, no_hooks=True),
         ),
         (["--fail-fast", "--allow-shell"], Options(fail_fast=True, allow_shell=True)),
+        (["--policy", "main"], Options(policy="main")),
+        (["--strict-prefix"], Options(strict_prefix=True)),
         (
             ["--allow-network", "--allow-uncommitted"],
             Options(allow_network=True, allow_uncommitted=True),
@@ -238,8 +241,30 @@ def test_plan_shows_steps_rungs_models_grants_and_cost_and_runs_nothing(
     assert "test   after lint" in lines
     assert "subagent  lint-fixer on cheap, 2 attempts of " in done.stdout
     assert "may write src/**" in lines
+    assert "ceilings  1.00 USD: the default" in lines
+    assert "30m: the default" in lines
     assert "at most 1.00 USD (the default budget)" in done.stdout
+    assert re.match(r"prices: genai-prices [\d.]+, of 20\d\d-\d\d-\d\d$", lines[-1])
     assert not (tmp_path / "work/ran").exists()
+
+
+def test_plan_says_where_ceilings_and_the_policy_are_set(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    budget = "budget: { usd: 3, tokens: 900000, time: 10m }\n"
+    (tmp_path / "work/workflow.yaml").write_text(budget + WORKFLOW)
+    config = tmp_path / "own.yaml"
+    config.write_text("ceilings: { usd: 2, time: 90s }\npolicy: main\n")
+    done = shell("plan", SUBRUNNER_CONFIG=str(config))
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert f"policy    main: `policy` in {config}" in lines, done.stderr
+    at = lines.index(f"ceilings  2.00 USD: `ceilings.usd` in {config}")
+    assert lines[at + 1 : at + 3] == [
+        "900,000 tokens: the workflow",
+        f"1m 30s: `ceilings.time` in {config}",
+    ]
+    done = shell("plan", "--policy", "cheap", "--budget", "1.5", SUBRUNNER_CONFIG=str(config))
+    assert "policy    cheap: --policy\nceilings  1.50 USD: --budget\n" in done.stdout
 
 
 def test_plan_without_a_key_says_what_to_set(shell: Callable[..., Any], tmp_path: Path) -> None:
@@ -247,6 +272,7 @@ def test_plan_without_a_key_says_what_to_set(shell: Callable[..., Any], tmp_path
     done = shell("plan")
     assert "set ANTHROPIC_API_KEY or OPENAI_API_KEY" in done.stdout
     assert "nothing: there is no model to ask" in done.stdout
+    assert "prices:" not in done.stdout
 
 
 def test_plan_of_some_steps_and_granted_secrets(shell: Callable[..., Any], tmp_path: Path) -> None:
@@ -303,6 +329,22 @@ def test_exec_prints_the_report_only_and_exits_with_its_code(
     assert kinds[0] == "run_started"
     assert kinds[-1] == "run_finished"
     assert "runner exec --fix a" in done.stderr
+
+
+def test_a_failure_that_is_allowed_is_told_as_a_warning(
+    shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    steps = "  - { id: lint, run: exit 3, allow_failure: true }\n  - { id: test, run: 'true' }\n"
+    (work / "inner.yaml").write_text(f"steps:\n{steps}")
+    (work / "workflow.yaml").write_text(f"steps:\n{steps}  - {{ id: in, uses: ./inner.yaml }}\n")
+    done = shell("exec", "workflow.yaml")
+    assert done.returncode == 0
+    for step in ("lint", "in/lint"):
+        assert re.search(rf"\] {step}: failed .*: exit 3 \(it may fail\)\n", done.stderr)
+        assert f"\n! {step}" in done.stderr
+    assert "✗" not in done.stderr
+    assert shell("exec", "workflow.yaml", "--quiet").stderr == ""
 
 
 def test_events_can_go_to_stdout(shell: Callable[..., Any], tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ import time
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console as RichConsole
-from story import ATTEMPTS, RUN, START, failing, passing, responded
+from story import ATTEMPTS, RUN, START, failing, kept_warm, passing, responded
 
 from runner.console import make_console
 from runner.console.live import Live
@@ -50,6 +50,7 @@ from runner.events import (
     CommandFinished,
     CommandOutput,
     CommandStarted,
+    Continuity,
     Decided,
     Event,
     GitFact,
@@ -62,7 +63,7 @@ from runner.events import (
     ToolCalled,
 )
 from runner.journal import Record, RunRow
-from runner.outcome import Rung, Status, StepOutcome, Verdict
+from runner.outcome import Rung, Status, StepOutcome, Usage, Verdict
 from runner.report import StepReport, summarise
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ END_80 = """
 
   ! test: left as they are, changed by others since: notes.txt
 
-  Cost  $0.0352 of $1.00 (the default); $0.0042 of it scripted, not paid
+  Cost  $0.0352 of $1.00 (the default), 96% left; $0.0042 of it scripted
   Look  runner show 20261121-174530-3f9a
 
 ✗ ship failed after 1m 36s: a step failed (exit 1)  [scripted]
@@ -335,18 +336,79 @@ def test_what_an_exit_code_means_is_said(code: int, status: str, text: str) -> N
     assert text in end([START, last])
 
 
+UNKNOWN = replace(responded(3, "main", "0"), cost_usd=None)
+
+
 @pytest.mark.parametrize(
     ("responses", "text"),
     [
         ([], "Cost  no tokens: no model was asked"),
-        ([responded(3, "main", "0.5")], "Cost  $0.5000 of $1.00 (the default)\n"),
-        ([responded(2, "cheap", "0.5")], "(the default), scripted: nothing was paid"),
-        ([replace(responded(3, "main", "0.5"), cost_usd=None)], "at least $0; a model's price is"),
-        ([replace(responded(3, "main", "0"), prefix="tools[1]")], "cache was lost at test: tools"),
+        ([responded(3, "main", "0.5")], "Cost  $0.5000 of $1.00 (the default), 50% left\n"),
+        ([responded(2, "cheap", "0.5")], "(the default), 50% left, scripted: nothing was paid"),
+        ([UNKNOWN], "Cost  unknown of $1.00 (the default); a price is not known\n"),
+        ([UNKNOWN, responded(3, "main", "0.3")], "Cost  at least $0.3000 of $1.00"),
+        ([UNKNOWN, responded(3, "main", "0.3")], "  at least $0.3000\n"),
+        ([kept_warm()], "Cost  $0.0083 of $1.00 (the default), 99% left\n"),
     ],
 )
 def test_what_it_cost_is_said(responses: list[Event], text: str) -> None:
     assert text in end([START, *responses, RunFinished(0, "succeeded", 1.0)])
+
+
+BROKEN = responded(3, "main", "0", "tools[1]: changed (310 bytes became 322)")
+
+
+def test_a_lost_cache_is_said_loudly_with_what_to_do() -> None:
+    events = [START, *[BROKEN] * 5, RunFinished(0, "succeeded", 1.0)]
+    report = summarise(events)
+    text = render_end(report, width=80, color=True, glyphs=UNICODE, where=" -C /r")
+    red = "\x1b[1;31m  ✗ the main conversation's prompt cache was lost at test: tools[1]: changed"
+    assert text.count(red) == 3
+    assert "✗ and 2 times more" in text
+    assert f"\x1b[31m    runner show {RUN} --prefix -C /r\x1b[0m\n" in text
+    assert plain(events).count("] test: the main conversation's prompt cache was lost: tools") == 5
+    # Quiet is for what is as it should be.
+    assert "This is a defect of runner. Please report it" in plain(events, quiet=True)
+
+
+def test_money_used_up_is_told_with_where_it_went() -> None:
+    why = "not asked: needs up to $0.8000, $0.5000 left"
+    failed = StepFinished(StepOutcome("test", Status.FAILED, Rung.MAIN, why, exit_code=3))
+    money = [START, responded(3, "main", "0.5"), failed, RunFinished(3, "failed", 2.0)]
+    assert why in " ".join(end(money).split())
+    assert "Next  give it more: --budget USD" in end(money)
+    lacked = "The next request of main needs up to $0.8000 (its worst case); of $1.0000, ..."
+    told = replace(money[-1], lacked=lacked, advice="runner exec --budget 1.30 or more")
+    other = replace(START, file=f"{START.root}/ci/a.yaml")
+    text = end([other, *money[1:-1], told])
+    assert f"Short  {lacked}\n" in text
+    assert "Next   runner exec ci/a.yaml --budget 1.30 or more\n" in text
+    assert f"Look  runner show {RUN} --cost\n" in end(money)
+    late = [START, RunFinished(3, "failed", 1800.2)]
+    assert "Next  give it more time: `budget: { time: ... }`" in end(late)
+
+
+def test_what_is_allowed_to_fail_does_not_look_like_a_failed_run() -> None:
+    plans = (StepPlan("test", "run", "pytest", ()), StepPlan("lint", "run", "ruff", ()))
+    start = replace(START, steps=plans, may_fail=("test",), models={}, scripted=False)
+    failed = StepOutcome(
+        "test", Status.FAILED, Rung.COMMAND, "exit 1", attempts=ATTEMPTS[:1], exit_code=1, tail="E"
+    )
+    events = [start, StepStarted("test"), StepFinished(failed), RunFinished(0, "succeeded", 1.0)]
+    text = render_end(summarise(events), width=80, color=True, glyphs=UNICODE)
+    assert "31m" not in text.replace("\x1b[31mhard", "")
+    assert "\x1b[33m  ! \x1b[0m\x1b[1mtest" in text
+    assert "exit 1 (may fail)" in text
+    assert "\x1b[1;33m! test\x1b[0m" in text
+    assert "allow_failure: the run does not fail for it" in text
+    assert "test: failed at rung command (0.0s): exit 1 (it may fail)" in plain(events)
+    assert "  ! test" in frame(events[:-1])
+    # Another one is red as ever.
+    red = StepFinished(replace(failed, id="lint"))
+    assert "\x1b[1;31m✗ lint" in render_end(
+        summarise([*events[:-1], red, RunFinished(1, "failed", 1.0)]),
+        width=80, color=True, glyphs=UNICODE,
+    )  # fmt: skip
 
 
 def test_commit_and_push_are_said() -> None:
@@ -432,6 +494,72 @@ def test_the_tree_while_a_command_and_while_a_model_works() -> None:
         "  2.0s  ·  1 done, 1 running, 1 waiting  ·  $0.0042 of $1.00  ·  41.2k in (62% cached)"
         "  ·  512 out\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "$1.00 and 30m (the default)"),
+        ({"budget_given": True}, "$1.00 and 30m"),
+        ({"budget_default": ("usd",), "budget_seconds": 2.0}, "$1.00 (the default) and 2.0s"),
+        ({"budget_default": ("time",)}, "$1.00 and 30m (the default)"),
+        (
+            {"budget_default": ("usd", "time"), "budget_tokens": 90_000},
+            "$1.00, 90.0k tokens and 30m (the default)",
+        ),
+        ({"budget_default": (), "budget_usd": None, "budget_tokens": 900}, "900 tokens and 30m"),
+    ],
+)
+def test_each_ceiling_and_what_nobody_gave_is_named(changed: dict[str, Any], said: str) -> None:
+    start = replace(START, **changed)
+    assert f", budget {said}, scripted\n" in plain([start])
+    assert f"  budget {said}  [scripted]\n" in frame([start], 110)
+
+
+def test_a_keep_alive_is_paid_for_no_step() -> None:
+    text = frame([*failing()[:13], kept_warm()], 110)
+    assert text.splitlines()[:-1] == frame(failing()[:13], 110).splitlines()[:-1]
+    assert "  $0.0125 of $1.00  ·  83.0k in (80% cached)" in text
+    assert "  ·  1 keep-alive $0.0083\n" in frame([*failing()[:13], kept_warm()], 130)
+    events = [*failing()[:-1], kept_warm(), failing()[-1]]
+    assert "s] keep-alive of main: 41.2k cached, $0.0083\n" in plain(events)
+    assert re.search(r"\n  · keep-alive +1 +41\.8k +98% +1 +\$0\.0083\n", end(events))
+    assert "keepalive" not in render_show(summarise(events))
+
+
+EXPIRED = "expired: 400 s after a request that is kept for 300 s"
+
+
+@pytest.mark.parametrize(
+    ("read", "expected", "why", "said"),
+    [
+        (41_200, 41_200, "", ""),
+        (45_000, 41_200, "3800 more than promised", ""),
+        (0, 0, "too short: 12 of 1024 tokens", ""),
+        (0, None, "", ""),
+        (
+            1_200,
+            41_200,
+            "missed",
+            "40,000 cached tokens of main had to be paid anew, at test: missed",
+        ),
+        # What had been read and written is what an expired entry held.
+        (0, 0, EXPIRED, f"25,700 cached tokens of main had to be paid anew, at test: {EXPIRED}"),
+    ],
+)
+def test_a_cache_that_was_not_read_is_told_at_the_end(
+    read: int, expected: int | None, why: str, said: str
+) -> None:
+    first = responded(3, "main", "0.1")
+    how = Continuity("extends", 14, 9_768, "8c04bdd6e7cc6ae0", expected, why)
+    later = replace(first, usage=Usage(1, 50_000, read, 0, 0, 9), continuity=how)
+    text = end([START, first, later, RunFinished(0, "succeeded", 1.0)])
+    assert (f"  ! {said}\n" in text) if said else ("paid anew" not in text)
+    if said:
+        twice = end([START, first, later, first, later, RunFinished(0, "succeeded", 1.0)])
+        missed = int(said.split(" ")[0].replace(",", ""))
+        assert f"  ! {2 * missed:,} cached tokens" in twice
+        assert "at test and 1 time more: " in twice
 
 
 def test_the_sign_of_what_runs_turns() -> None:

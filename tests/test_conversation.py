@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from pydantic_ai.messages import ModelMessagesTypeAdapter
 
 from runner.brief import FIXED_BYTES, DelegateReport, HandoverFacts
 from runner.conversation import MAIN_TOOLS, MainConversation
@@ -17,8 +16,8 @@ from runner.events import ModelResponded
 from runner.models import Models
 from runner.models.transport import RequestLimits
 from runner.money import Purse
-from runner.outcome import Cannot, Done, Exhausted, Mend, Refused, Unavailable
-from runner.plan import AgentSpec
+from runner.outcome import Cannot, Done, Exhausted, OverBudget, Refused, Unavailable
+from runner.plan import AgentSpec, Price
 from runner.prefix import extends, prefix_of_json
 from runner.subagent import SubagentTask, run_subagent
 from runner.tools import DelegateItem, Permit
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from runner.agentloop import Worked
     from runner.events import Event
     from runner.plan import ValueType
 
@@ -64,7 +64,7 @@ class Stage:
     delegated: list[Sequence[DelegateItem]] = field(default_factory=list["Sequence[DelegateItem]"])
     turns: int = 0
 
-    def open(self, max_context: int | None = None) -> None:
+    def open(self, max_context: int | None = None, *, long: bool = False) -> None:
         self.main = MainConversation(
             self.models,
             self.model_id,
@@ -74,6 +74,7 @@ class Stage:
             facts=self.facts,
             token="t0k",
             delegate=self.delegate,
+            retention=lambda: long,
             max_context=max_context,
         )
 
@@ -114,7 +115,7 @@ class Stage:
         *,
         permit: Permit | None = None,
         outputs: Mapping[str, ValueType] | None = None,
-    ) -> Mend:
+    ) -> Worked:
         self.turns += 1
         return await self.main.turn(
             text,
@@ -128,6 +129,10 @@ class Stage:
     def asks(self) -> list[Ask]:
         """The main agent's own requests."""
         return [ask for ask in self.provider.asks if "delegate" in ask.tools]
+
+    @property
+    def hows(self) -> list[str | None]:
+        return [row.continuity and row.continuity.how for row in self.rows]
 
     @property
     def rows(self) -> list[ModelResponded]:
@@ -156,6 +161,8 @@ async def stage(
             emit=events.append,
             environ=provider.environ(),
             limits=RequestLimits(tries=1),
+            # Of a server that is not OpenAI's own nobody knows a price but the user.
+            prices={"openai-chat:*": Price(Decimal(2), Decimal(10))},
         ) as models:
             made = Stage(root, provider, models, events, model_id)
             made.open(max_context)
@@ -164,7 +171,9 @@ async def stage(
 
 def constants(ask: Ask) -> str:
     """Everything of a request but the conversation itself, cache markers and all."""
-    body = {name: value for name, value in ask.body.items() if name not in {"messages", "input"}}
+    # The key names the conversation.
+    apart = {"messages", "input", "prompt_cache_key"}
+    body = {name: value for name, value in ask.body.items() if name not in apart}
     # OpenAI's diagnostics name the response before; they are no part of the prompt.
     options: dict[str, Any] = body.get("prompt_cache_options") or {}
     options.pop("comparison_response_id", None)
@@ -198,7 +207,7 @@ async def test_each_request_of_a_run_extends_the_one_before(tmp_path: Path, mode
         assert len(made.asks) == 9
         assert made.unbroken()
         assert len({constants(ask) for ask in made.asks}) == 1
-        assert [row.prefix for row in made.rows] == ["first", *["extends"] * 8]
+        assert made.hows == ["first", *["extends"] * 8]
         assert made.asks[0].tools == [*MAIN_TOOLS, "done", "cannot"]
         assert {row.conversation for row in made.rows} == {"main-1"}
         assert [row.step for row in made.rows] == [*["step1"] * 3, *["step2"] * 4, *["step3"] * 2]
@@ -230,17 +239,17 @@ async def test_the_fixed_part_is_small_and_alike_in_two_runs(tmp_path: Path, mod
     assert len(parts[0].encode()) <= FIXED_BYTES
 
 
-async def test_the_main_conversation_is_cached_for_long_with_its_messages(tmp_path: Path) -> None:
+async def test_the_main_conversation_is_cached_with_its_messages(tmp_path: Path) -> None:
     async with stage(tmp_path, in_turn(done())) as made:
-        await made.turn("Packet.")
-        body = made.asks[0].body
-        hour = {"type": "ephemeral", "ttl": "1h"}
-        assert body["tools"][-1]["cache_control"] == hour
-        assert body["system"][-1]["cache_control"] == hour
-        assert body["cache_control"] == hour
+        await made.turn("Packet. " * 2_000)
+        for marked in (
+            made.asks[0].body,
+            *(made.asks[0].body[of][-1] for of in ("tools", "system")),
+        ):
+            assert marked["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
     async with stage(tmp_path, in_turn(done()), VENDORS[1]) as made:
         await made.turn("Packet.")
-        assert made.asks[0].body["prompt_cache_key"].startswith("main-")
+        assert made.asks[0].body["prompt_cache_key"].startswith("main-1-")
 
 
 # delegation
@@ -420,8 +429,9 @@ async def test_a_full_conversation_is_closed_before_the_next_turn(
     async with stage(tmp_path, script, model_id, max_context=1_000) as made:
         await made.turn("Packet one.")
         mend = await made.turn("Packet two.")
+        conversation = made.main.conversation
         await made.turn("Packet three.")
-        assert (mend.ending, mend.conversation) == (Done("second work"), "main-2")
+        assert (mend.ending, conversation) == (Done("second work"), "main-2")
         first, second, third = made.asks
         assert constants(first) == constants(second)
         assert "Packet one." not in second.text
@@ -431,7 +441,7 @@ async def test_a_full_conversation_is_closed_before_the_next_turn(
         made.provider.asks.remove(first)
         assert made.unbroken()
         assert third.text.count("Packet") == 2
-        assert [row.prefix for row in made.rows] == ["first", "first", "extends"]
+        assert made.hows == ["first", "first", "extends"]
 
 
 @pytest.mark.parametrize("model_id", VENDORS)
@@ -443,8 +453,7 @@ async def test_a_conversation_that_fills_in_the_middle_of_a_turn_goes_on_in_a_ne
     async with stage(tmp_path, script, model_id, max_context=1_000) as made:
         mend = await made.turn("Packet one.")
         assert mend.ending == Done("went on")
-        assert mend.usage.requests == 2
-        assert mend.cost == sum((row.cost_usd or Decimal(0)) for row in made.rows)
+        assert [row.conversation for row in made.rows] == ["main-1", "main-2"]
         assert (tmp_path / "b.py").exists()
         assert "still in the tree" in made.asks[1].text
         assert made.asks[1].text.count("Packet one.") == 1
@@ -466,11 +475,22 @@ async def test_what_the_provider_finds_too_long_is_handed_over_too(tmp_path: Pat
     async with stage(tmp_path, script) as made:
         await made.turn("Packet one.")
         mend = await made.turn("Packet two.")
-        assert (mend.ending, mend.conversation) == (Done("two"), "main-2")
+        assert (mend.ending, made.main.conversation) == (Done("two"), "main-2")
     async with stage(tmp_path, in_turn(Fault(413))) as made:
         mend = await made.turn("Far too long.")
         assert isinstance(mend.ending, Refused)
         assert len(made.asks) == 1
+
+
+@pytest.mark.parametrize("long", [True, False])
+async def test_it_asks_for_the_retention_that_it_was_opened_with(
+    tmp_path: Path, *, long: bool
+) -> None:
+    async with stage(tmp_path, in_turn(calls(Call("list")), done())) as made:
+        made.open(long=long)
+        await made.turn("Packet one. " * 500)
+        assert made.main.for_an_hour == long
+        assert [('"ttl":"1h"' in ask.text) for ask in made.asks] == [long] * 2
 
 
 async def test_without_usage_sizes_are_guessed_from_bytes(tmp_path: Path) -> None:
@@ -481,7 +501,7 @@ async def test_without_usage_sizes_are_guessed_from_bytes(tmp_path: Path) -> Non
     )
     async with stage(tmp_path, script, VENDORS[2], max_context=1_000) as made:
         mend = await made.turn("Packet one.")
-        assert (mend.ending, mend.conversation) == (Done("went on"), "main-2")
+        assert (mend.ending, made.main.conversation) == (Done("went on"), "main-2")
 
 
 async def test_a_scripted_main_agent_works_through_two_turns(tmp_path: Path) -> None:
@@ -496,7 +516,7 @@ async def test_a_scripted_main_agent_works_through_two_turns(tmp_path: Path) -> 
     async with stage(tmp_path, in_turn(done()), f"script:{tmp_path}/demo.yaml") as made:
         assert (await made.turn("Packet one.")).ending == Done("First.")
         assert (await made.turn("Packet two.")).ending == Cannot("Second.", "none")
-        assert [row.prefix for row in made.rows] == ["first", "extends", "extends"]
+        assert made.hows == ["first", "extends", "extends"]
         assert all(row.scripted for row in made.rows)
         assert (tmp_path / "a.py").read_text() == "x = 2\n"
 
@@ -512,21 +532,17 @@ async def test_equal_facts_hand_over_in_equal_bytes(tmp_path: Path) -> None:
     assert bodies[0] == bodies[1]
 
 
-async def test_what_nobody_can_say_was_billed_is_in_the_cost_at_its_worst_case(
-    tmp_path: Path,
+@pytest.mark.parametrize("tokens", [Tokens(90_000), Tokens(9_000_000)])
+async def test_after_a_dispute_no_new_conversation_is_opened_only_to_be_refused(
+    tmp_path: Path, tokens: Tokens
 ) -> None:
-    async with stage(tmp_path, in_turn(Fault(break_off="half"))) as made:
-        purse = Purse("step1", usd=Decimal(5))
-        permit = made.permit()
-        mend = await made.main.turn("P.", step="step1", attempt=1, permit=permit, purse=purse)
-        assert isinstance(mend.ending, Unavailable)
-        assert mend.cost == made.rows[0].cost_usd == purse.spent
-        assert mend.cost
-
-
-async def test_the_open_conversation_can_be_kept_and_read_again(tmp_path: Path) -> None:
-    async with stage(tmp_path, in_turn(calls(Call("list")), done())) as made:
+    """Neither because the old one were too dear, nor because it were full by that count."""
+    absurd = calls(Call("list"), tokens=tokens)
+    async with stage(tmp_path, in_turn(done(), absurd)) as made:
         await made.turn("Packet one.")
-        messages = ModelMessagesTypeAdapter.validate_json(made.main.export())
-        assert ModelMessagesTypeAdapter.dump_json(messages).decode() == made.main.export()
-        assert len(messages) == 5
+        for text in ("Packet two.", "Packet three."):
+            worked = await made.turn(text)
+            assert isinstance(worked.ending, OverBudget)
+            assert worked.ending.disputed
+        assert made.main.conversation == "main-1"
+        assert len(made.asks) == 2

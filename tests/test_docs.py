@@ -39,6 +39,7 @@ CONFIGURATION = {
     "": "## The user's configuration",
     "providers": "### `providers`",
     "prices": "### `prices`",
+    "caches": "### `caches`",
     "grants": "### `grants`",
     "ceilings": "### `ceilings`",
 }

@@ -93,6 +93,56 @@ rules:
     assert report.steps[0].attempts[1].reason == "the agent gave up: beyond me"
 
 
+async def test_a_middle_model_is_asked_between_the_cheap_one_and_main(broken: Scratch) -> None:
+    models = broken.script(f"""
+rules:
+  - when: {{ role: cheap }}
+    cannot: {{ reason: beyond me }}
+  - when: {{ role: mid, text: beyond me }}
+    turns:
+      - {GOOD}
+      - done: mended
+""")
+    workflow = WORKFLOW.replace("attempts: 2", "then: mid").replace(
+        "steps:", f"models: {{ mid: '{models['cheap']}' }}\nsteps:"
+    )
+    report = await broken.run(workflow, models=models)
+    assert rungs(report) == [("command", "hard"), ("subagent", "hard"), ("subagent", "passed")]
+    assert [one.role for one in report.steps[0].attempts] == ["", "cheap", "mid"]
+    assert to_json(report)["models"]["main"]["requests"] == 0
+
+
+async def test_a_middle_model_begins_on_the_tree_as_it_was(broken: Scratch) -> None:
+    """Attempts used up are a hard failure: half a mend is undone before another model is asked."""
+    broken.write("calc.py", BROKEN.replace("a * 2", "a * 3"))
+    broken.commit_all("break it twice")
+    models = broken.script("""
+rules:
+  - when: { role: cheap }
+    turns:
+      - call: edit_file
+        with: { path: calc.py, old_text: "a - b", new_text: "a + b" }
+      - done: half of it
+  - when: { role: mid }
+    turns:
+      - call: read_file
+        with: { path: calc.py }
+      - cannot: { reason: too hard }
+  - when: { role: main }
+    cannot: { reason: no idea }
+""")
+    workflow = WORKFLOW.replace("attempts: 2", "attempts: 1, then: mid").replace(
+        "steps:", f"models: {{ mid: '{models['cheap']}' }}\nsteps:"
+    )
+    report = await broken.run(workflow, models=models)
+    assert rungs(report)[:3] == [("command", "hard"), ("subagent", "soft"), ("subagent", "hard")]
+    restored = broken.of(Restored)
+    assert restored[0].paths == ("calc.py",)
+    asked = [event.messages for event in broken.of(ModelResponded) if event.role == "mid"]
+    assert "a - b" in asked[-1]
+    assert clean(broken)
+
+
 async def test_edits_the_test_and_is_undone(broken: Scratch) -> None:
     models = broken.script("""
 rules:
@@ -353,6 +403,7 @@ steps:
     )
     assert report.exit_code == 0, report
     assert report.steps[0].verified
+    assert report.steps[0].rung is Rung.MAIN
     assert report.steps[0].outputs == {"risk": "low"}
     assert report.steps[1].status == "succeeded"
 

@@ -136,6 +136,13 @@ def test_a_workflow_names_only_agents_that_exist(world: Path) -> None:
         load_agents(world, workflow("fixr"))
 
 
+def test_then_is_another_role_than_the_agents_own(world: Path) -> None:
+    write(world / "w.yaml", "steps: [{ id: a, run: x, fix: { agent: fixer, then: cheap } }]")
+    with pytest.raises(UsageError, match="step `a`: `then: cheap` is the role that") as caught:
+        load_workflow(world / "w.yaml", root=world)
+    assert caught.value.hint == "Name a dearer one, or leave it out."
+
+
 def test_a_broken_agent_stops_the_workflow(world: Path) -> None:
     write(world / "w.yaml", "steps: [{ id: a, run: x, fix: mine }]")
     write(world / ".runner/agents/mine.md", "---\nnome: mine\n---\nx")

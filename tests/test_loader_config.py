@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runner.errors import UsageError, WorkflowErrors
 from runner.loader import load_config
 from runner.loader.config import config_path, parse_config
-from runner.plan import Budget, Grants, Provider, UserConfig
+from runner.plan import Budget, Grants, Price, Provider, UserConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,9 @@ models: { main: "anthropic:claude-opus-5-5", cheap: "local:qwen" }
 providers:
   local: { base_url: "http://localhost:8000/v1" }
   corp: { base_url: https://llm.example.com/v1, key_env: CORP_KEY }
+prices:
+  "local:*": { input: 0, output: 0 }
+  "corp:big": { input: 2.50, output: 10, cache_read: 0.25, cache_write: 3, cache_write_1h: 5 }
 grants: { secrets: [FORGE_TOKEN], network: true, shell: false, trust_checkout_auth: true }
 ceilings: { usd: 5, tokens: 100000, time: 1h }
 keep_runs: 10
@@ -38,6 +41,12 @@ def test_reads_a_configuration(world: Path) -> None:
         providers={
             "local": Provider("local", "http://localhost:8000/v1"),
             "corp": Provider("corp", "https://llm.example.com/v1", "CORP_KEY"),
+        },
+        prices={
+            "local:*": Price(Decimal(0), Decimal(0), None, None, None),
+            "corp:big": Price(
+                *map(Decimal, ("2.50", "10", "0.25", "3", "5")),
+            ),
         },
         grants=Grants(("FORGE_TOKEN",), network=True, shell=False, trust_checkout_auth=True),
         ceilings=Budget(usd=Decimal(5), tokens=100_000, seconds=3600),
@@ -83,6 +92,13 @@ def test_a_file_that_was_named_must_exist(world: Path) -> None:
             "key in it",
         ),
         ("grants: { secrets: all }", (1, 20), "list of secrets' names", "[all]"),
+        ("prices: { a:b: 3 }", (1, 16), "must be a mapping", "`{ input: 3, output: 15 }`, in USD"),
+        (
+            "caches: { a:b: { retention: 1h, longer: 5m } }",
+            (1, 41),
+            "`longer` must be longer than `retention`",
+            "leave it out",
+        ),
         ("grants: true", (1, 9), "must be a mapping", ""),
         ("keep_runs: 0", (1, 12), "from 1 to", ""),
         ("ceilings: { usd: -1 }", (1, 18), "an amount in USD", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from runner.policy import AskMain, AskSubagent, Evidence, GiveUp, Situation, jud
 
 if TYPE_CHECKING:
     from runner.outcome import Ending
+    from runner.policy import Move
 
 
 def failing(*ids: str, phase: Phase = Phase.RUN, tool: str = "pytest") -> Failure:
@@ -199,3 +201,26 @@ def test_the_ladder_never_asks_more_often_than_it_may(
             assert sum(a.rung is Rung.MAIN for a in attempts) < packets
         case GiveUp(reason):
             assert reason
+
+
+def test_a_middle_model_comes_after_the_first_and_stands_in_for_it() -> None:
+    fix = Fix("fixer", attempts=2, then="mid")
+
+    def by(role: str, verdict: Verdict) -> Attempt:
+        return replace(tried(Rung.SUBAGENT, verdict), role=role)
+
+    def move(*attempts: Attempt, subagent: bool = True, mid: bool = True) -> Move:
+        return ladder(replace(situation(*attempts, fix=fix, subagent=subagent), mid=mid))
+
+    hard, soft = Verdict.HARD, Verdict.SOFT
+    assert move() == AskSubagent("the command failed")
+    assert move(subagent=False) == AskSubagent("the command failed", role="mid")
+    assert move(by("cheap", hard)) == AskSubagent("because", role="mid")
+    assert move(by("cheap", soft)) == AskSubagent("because", role="cheap")
+    assert move(by("cheap", soft), by("cheap", soft)) == AskSubagent(
+        "2 attempts used up", role="mid"
+    )
+    assert isinstance(move(by("cheap", hard), by("mid", hard)), AskMain)
+    assert move(by("cheap", hard), by("mid", soft)) == AskSubagent("because", role="mid")
+    assert isinstance(move(by("cheap", hard), mid=False), AskMain)
+    assert isinstance(move(subagent=False, mid=False), AskMain)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from decimal import Decimal
-from functools import partial
+from functools import partial, reduce
 from itertools import chain, combinations, product
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from story import PRICES, failing, kept_warm
 
 from runner.errors import RunFailed
 from runner.events import (
     AttemptFinished,
     AttemptStarted,
+    Continuity,
     Event,
     GitFact,
     ModelResponded,
@@ -26,10 +34,22 @@ from runner.events import (
     StepStarted,
 )
 from runner.outcome import Attempt, Rung, Status, StepOutcome, Usage, Verdict
-from runner.report import Tally, exit_code, meaning, summarise, to_json
+from runner.report import (
+    Break,
+    Tally,
+    Total,
+    exact,
+    exit_code,
+    ledger_json,
+    meaning,
+    prefix_json,
+    summarise,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 # --- exit code --------------------------------------------------------------------------------
 
@@ -94,14 +114,14 @@ MENDED = Attempt(
 
 
 def responded(
-    cost: str | None, *, role: str = "cheap", prefix: str = "", scripted: bool = False
+    cost: str | None, *, role: str = "cheap", how: str = "", scripted: bool = False
 ) -> ModelResponded:
-    usage = Usage(1, 1000, 600, 100, 0, 50)
+    usage = Usage(1, 1000, 600, 100, 40, 50)
     money = None if cost is None else Decimal(cost)
     number = 3 if role == "main" else 2
     return ModelResponded(
         "test", number, role, f"a:{role}", "x", usage, money, 1.0, f"c-{role}",
-        prefix=prefix, scripted=scripted,
+        continuity=Continuity(how, 3, 99, "ab", 600) if how else None, scripted=scripted,
     )  # fmt: skip
 
 
@@ -137,11 +157,12 @@ def story() -> list[Event]:
 def test_the_report_as_json_is_the_published_form_key_for_key() -> None:
     none = {
         "requests": 0, "input_tokens": 0, "cache_read_tokens": 0, "cache_write_tokens": 0,
-        "output_tokens": 0, "cost_usd": 0.0,
+        "cache_write_1h_tokens": 0, "output_tokens": 0, "cost_usd": 0.0,
     }  # fmt: skip
     used = {
         "id": "a:cheap", "requests": 2, "input_tokens": 2000, "cache_read_tokens": 1200,
-        "cache_write_tokens": 200, "output_tokens": 100, "cost_usd": 0.003,
+        "cache_write_tokens": 200, "cache_write_1h_tokens": 80, "output_tokens": 100,
+        "cost_usd": 0.003,
     }  # fmt: skip
     assert to_json(summarise(story())) == {
         "schema": 1, "run_id": "20261121-174530-3f9a", "workflow": "ship", "status": "succeeded",
@@ -151,6 +172,7 @@ def test_the_report_as_json_is_the_published_form_key_for_key() -> None:
         "sandbox": "none", "state_dir": "/s",
         "models": {"main": {"id": "a:big", **none}, "cheap": used},
         "prefix": {"requests": 0, "conversations": 0, "unbroken": True, "breaks": []},
+        "prices": None,
         "steps": [
             {
                 "id": "lint", "status": "succeeded", "rung": "command", "reason": "",
@@ -210,13 +232,112 @@ def test_any_scripted_answer_marks_the_run() -> None:
 def test_breaks_of_the_main_conversations_prefix_are_counted_and_named() -> None:
     turns = [
         AttemptStarted("test", 3, Rung.MAIN, "main"),
-        *(responded("0", role="main", prefix=how) for how in ("first", "extends", "tools[2]")),
+        *(responded("0", role="main", how=how) for how in ("first", "extends", "tools[2]")),
     ]
-    report = summarise([START, *turns])
-    assert (report.prefix.requests, report.prefix.conversations) == (3, 1)
-    assert report.prefix.breaks == ("test: tools[2]",)
+    report = summarise([START, *turns, replace(kept_warm("system[0]"), conversation="c-main")])
+    assert (report.prefix.requests, report.prefix.conversations) == (4, 1)
+    assert report.prefix.breaks == (Break(3, "test", "tools[2]"), Break(4, "", "system[0]"))
+    assert [str(one) for one in report.prefix.breaks] == ["test: tools[2]", "keep-alive: system[0]"]
     assert not report.prefix.unbroken
-    assert report.rungs[2].usage.requests == 3
+    assert report.rungs[2].usage.requests == 4
+    assert to_json(report)["prefix"]["breaks"] == [
+        {"request": 3, "step": "test", "where": "tools[2]"},
+        {"request": 4, "step": "", "where": "system[0]"},
+    ]
+    assert [row["broken"] for row in prefix_json(report)] == [False, False, True, True]
+
+
+# --- the ledger -------------------------------------------------------------------------------
+
+
+def test_a_keep_alive_belongs_to_rung_main_and_to_no_step() -> None:
+    without, report = summarise(failing()[:-1]), summarise([*failing()[:-1], kept_warm()])
+    assert list(without.models) == ["main", "cheap"]
+    assert list(report.models) == ["main", "cheap", "keepalive"]
+    assert report.models["keepalive"].cost_usd == Decimal("0.0083")
+    assert report.rungs[2].usage.requests == without.rungs[2].usage.requests + 1
+    assert report.steps == without.steps
+    assert report.by_step[""].usage.requests == 1
+    last = report.by_attempt[-1]
+    assert (last.step, last.attempt, last.rung, last.role) == ("", 0, Rung.MAIN, "keepalive")
+    lost = summarise([START, replace(kept_warm(), continuity=None)])
+    assert lost.rungs[2].usage.requests == 1
+    assert report.cost_usd == Decimal("0.0352") + Decimal("0.0083")
+
+
+def test_a_row_of_the_ledger_has_every_class_of_tokens_and_an_exact_cost() -> None:
+    events = [*story()[:7], replace(responded("0.0000001234"), prices=PRICES), responded(None)]
+    report = summarise(events)
+    first, second = ledger_json(report)
+    assert first == {
+        "number": 1, "at": 0.0, "step": "test", "attempt": 2, "rung": "subagent", "role": "cheap",
+        "asked": "a:cheap", "served": "x", "conversation": "c-cheap", "input_tokens": 1000,
+        "cache_read_tokens": 600, "cache_write_tokens": 100, "cache_write_1h_tokens": 40,
+        "output_tokens": 50, "cost_usd": "0.0000001234", "seconds": 1.0, "scripted": False,
+    }  # fmt: skip
+    assert second["cost_usd"] is None
+    assert to_json(report)["prices"] == {"source": PRICES[0], "date": PRICES[1]}
+
+
+def test_the_ledger_keeps_no_messages() -> None:
+    report = summarise([START, replace(responded("1"), messages="[...]")])
+    assert report.ledger == (responded("1"),)
+
+
+@pytest.mark.parametrize(
+    ("usd", "text"), [("1E-7", "0.0000001"), ("0.0300", "0.03"), ("120", "120"), ("0.0", "0")]
+)
+def test_exact_amounts(usd: str, text: str) -> None:
+    assert exact(Decimal(usd)) == text
+
+
+def row(step: str, attempt: int, role: str, usd: Decimal | None) -> ModelResponded:
+    return replace(responded(None), step=step, attempt=attempt, role=role, asked=role, cost_usd=usd)
+
+
+ROWS = st.builds(
+    row,
+    st.sampled_from(["", "lint", "test"]),
+    st.integers(0, 2),
+    st.sampled_from(["main", "cheap", "keepalive"]),
+    st.none() | st.decimals(0, 1, places=9),
+)
+
+
+@given(st.lists(ROWS, max_size=20))
+def test_every_way_to_sum_the_ledger_up_comes_to_the_same(rows: list[ModelResponded]) -> None:
+    report = summarise([START, *rows])
+    known = sum((row.cost_usd for row in rows if row.cost_usd is not None), Decimal(0))
+    unknown = sum(row.cost_usd is None for row in rows)
+    usage = reduce(lambda one, row: one + row.usage, rows, Usage())
+    ways = (
+        report.by_step.values(),
+        [one.total for one in report.by_attempt],
+        [model.total for model in report.models.values()],
+        [rung.total for rung in report.rungs],
+    )
+    for totals in ways:
+        parts = list(totals)
+        assert sum((part.known_usd for part in parts), Decimal(0)) == known
+        assert sum(part.unknown for part in parts) == unknown
+        assert reduce(lambda one, part: one + part.usage, parts, Usage()) == usage
+        assert all((part.cost_usd is None) == (part.unknown > 0) for part in parts)
+    assert report.cost_usd == (None if unknown else known)
+    assert report.known_cost_usd == known
+    assert Total() == summarise([START]).models["main"].total
+
+
+def test_a_run_without_models_reports_no_prices_and_never_loads_their_table(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text('steps:\n  - { id: a, run: "true", fix: fixer }\n')
+    code = (
+        "import sys; from runner import run_sync; from runner.report import to_json;"
+        "report = to_json(run_sync('a.yaml'));"
+        "heavy = {'genai_prices', 'pydantic', 'pydantic_ai', 'httpx2', 'rich'} & set(sys.modules);"
+        "sys.exit(0 if not heavy and report['prices'] is None and report['exit_code'] == 0 else 1)"
+    )
+    environ = {"PYTHONPATH": ":".join(sys.path), "ANTHROPIC_API_KEY": "x"}
+    where = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_STATE_HOME")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environ | where, check=True)
 
 
 @pytest.mark.parametrize(

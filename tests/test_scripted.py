@@ -153,7 +153,7 @@ async def test_the_main_conversation_plays_each_packet(tmp_path: Path) -> None:
     )
     step = "lint"
     model = stage.models.open(
-        "main", "script:s.yaml", conversation="m", asking=lambda: Asking(step, 1)
+        "main", "script:s.yaml", conversation="m", asking=lambda: Asking(step, 1), main=True
     )
     agent = Agent(model, output_type=ToolOutput(Done, name="done"), instructions="Be good.")
 
@@ -165,7 +165,8 @@ async def test_the_main_conversation_plays_each_packet(tmp_path: Path) -> None:
     step = "test"
     second = await agent.run("packet two", message_history=first.all_messages())
     assert (first.output.summary, second.output.summary) == ("lint", "test")
-    assert [row.prefix for row in stage.rows] == ["first", "extends", "extends", "extends"]
+    hows = [row.continuity and row.continuity.how for row in stage.rows]
+    assert hows == ["first", "extends", "extends", "extends"]
     assert [row.step for row in stage.rows] == ["lint", "lint", "test", "test"]
     # What an earlier request held is read from the cache.
     assert all(row.usage.cache_read_tokens > 0 for row in stage.rows[1:])

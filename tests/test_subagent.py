@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import pytest
@@ -21,12 +21,13 @@ from runner.outcome import (
     Done,
     Ending,
     Exhausted,
-    Mend,
     Misconfigured,
     OverBudget,
     Refused,
     Unavailable,
+    Usage,
 )
+from runner.plan import Price
 from runner.prefix import extends, prefix_of_json
 from runner.subagent import SubagentTask, run_subagent, wire_tools
 from runner.tools import Permit
@@ -35,6 +36,7 @@ from tests.provider import Answer, Ask, Call, Fault, Reply, Tokens, in_turn, ser
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runner.agentloop import Worked
     from runner.events import Event
     from runner.plan import AgentSpec
 
@@ -54,13 +56,17 @@ def permit_for(root: Path) -> Permit:
 
 @dataclass
 class Spawned:
-    mend: Mend
+    worked: Worked
     asks: list[Ask]
     events: list[Event] = field(default_factory=list["Event"])
 
     @property
+    def rows(self) -> list[ModelResponded]:
+        return [event for event in self.events if isinstance(event, ModelResponded)]
+
+    @property
     def ending(self) -> Ending:
-        return self.mend.ending
+        return self.worked.ending
 
 
 def spawn(
@@ -76,10 +82,15 @@ def spawn(
     """Run one subagent through a vendor's real client against a provider on loopback."""
     events: list[Event] = []
 
-    async def work(environ: dict[str, str]) -> Mend:
+    async def work(environ: dict[str, str]) -> Worked:
         limits = RequestLimits(tries=1)
         async with Models(
-            purse=Purse("run", usd=usd), emit=events.append, environ=environ, limits=limits
+            purse=Purse("run", usd=usd),
+            emit=events.append,
+            environ=environ,
+            limits=limits,
+            # Of a server that is not OpenAI's own nobody knows a price but the user.
+            prices={"openai-chat:*": Price(Decimal("0.1"), Decimal("0.5"))},
         ) as models:
             asked = SubagentTask(
                 step="lint",
@@ -90,22 +101,32 @@ def spawn(
                 brief="Mend it.",
                 permit=permit or permit_for(root),
                 token="t0k",
-                **task,
             )
-            return await run_subagent(asked, models=models, emit=events.append)
+            changed = replace(asked, **task)
+            return await run_subagent(changed, models=models, emit=events.append)
 
     with serving(script) as provider:
-        mend = anyio.run(work, provider.environ())
-        return Spawned(mend, provider.asks, events)
+        worked = anyio.run(work, provider.environ())
+        return Spawned(worked, provider.asks, events)
 
 
 def fixed_part(ask: Ask) -> bytes:
-    """Instructions and tool definitions as they are on the wire, cache markers and all."""
-    body = ask.body
-    said: list[dict[str, Any]] = body.get("messages") or body["input"]
-    parts: list[object] = [body.get("tools"), body.get("system"), body.get("instructions")]
+    """Everything of a request but the conversation, as it is on the wire, without cache markers."""
+    apart = {"messages", "input", "prompt_cache_key", "prompt_cache_options"}
+    parts: list[object] = [{name: ask.body[name] for name in ask.body if name not in apart}]
+    said: list[dict[str, Any]] = ask.body.get("messages") or ask.body["input"]
     parts += [message for message in said if message.get("role") in {"system", "developer"}]
-    return json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(_unmarked(parts), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unmarked(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    markers = {"cache_control", "prompt_cache_breakpoint"}
+    items = cast("dict[str, Any]", value).items()
+    return {name: _unmarked(item) for name, item in items if name not in markers}
 
 
 # the fixed part
@@ -119,14 +140,41 @@ def test_the_fixed_part_is_small_and_the_same_from_spawn_to_spawn(
     agent = builtin(name)
     answer = Answer(calls=(Call("done", {"summary": "s", "outputs": outputs(agent)}),))
     parts: list[bytes] = []
-    for number in (1, 2):
-        permit = replace(permit_for(tmp_path), turns=number + 3, check=None, usd=Decimal(number))
-        spawned = spawn(tmp_path, in_turn(answer), agent=agent, model_id=model_id, permit=permit)
+    # One brief is too short for the prompt to be cached, the other is not.
+    briefs = ("Mend it.", "E501 line too long\n" * 900)
+    for number, said in enumerate(briefs, 1):
+        permit = replace(
+            permit_for(tmp_path),
+            turns=number + 3,
+            seconds=float(90 * number),
+            check=_no_check if number == 1 else None,
+            allows=_nothing,
+        )
+        spawned = spawn(
+            tmp_path,
+            in_turn(answer),
+            agent=agent,
+            model_id=model_id,
+            permit=permit,
+            brief=said,
+            step=f"step-{number}",
+            attempt=number,
+            role=("cheap", "other")[number - 1],
+            token=f"t0k{number}",
+        )
         assert isinstance(spawned.ending, Done)
         assert spawned.asks[0].tools == [*wire_tools(agent, permit), "done", "cannot"]
         parts.append(fixed_part(spawned.asks[0]))
     assert parts[0] == parts[1]
     assert len(parts[0]) <= brief.FIXED_BYTES
+
+
+async def _no_check() -> str:
+    return ""
+
+
+def _nothing(_: str) -> bool:
+    return False
 
 
 def outputs(agent: AgentSpec) -> dict[str, object]:
@@ -164,16 +212,13 @@ def test_a_subagent_sees_its_brief_and_its_instructions_and_nothing_else(tmp_pat
 # caching
 
 
-def test_an_agent_that_makes_one_request_caches_nothing_and_others_all(tmp_path: Path) -> None:
-    message = Answer(calls=(Call("done", {"summary": "s", "outputs": {"message": "fix: a"}}),))
-    (ask,) = spawn(tmp_path, in_turn(message), agent=builtin("commit-writer")).asks
-    assert "cache_control" not in ask.text
-    asks = spawn(tmp_path, in_turn(Answer(calls=(Call("list"),)), DONE)).asks
+def test_a_subagent_is_cached_for_a_short_while_only(tmp_path: Path) -> None:
+    reads = Answer(calls=(Call("list"),), tokens=Tokens(input=5_000))
+    asks = spawn(tmp_path, in_turn(reads, DONE), brief="Why? " * 2_000).asks
+    assert len(asks) == 2
     for ask in asks:
-        assert ask.body["tools"][-1]["cache_control"]["type"] == "ephemeral"
-        assert ask.body["system"][-1]["cache_control"]["type"] == "ephemeral"
-        assert '"ttl": "1h"' not in ask.text
-        assert '"ttl":"1h"' not in ask.text
+        for marked in (ask.body, ask.body["tools"][-1], ask.body["system"][-1]):
+            assert marked["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
 
 
 def test_openai_gets_a_key_for_each_agent_and_tree(tmp_path: Path) -> None:
@@ -219,20 +264,16 @@ def test_done_and_cannot_are_the_agents_own_words(tmp_path: Path) -> None:
     assert made.ending == Cannot("It is not mine.", "a.py:1")
 
 
-def test_usage_and_cost_are_those_of_its_own_requests(tmp_path: Path) -> None:
+def test_what_it_used_is_in_the_ledger_under_its_step_and_attempt(tmp_path: Path) -> None:
     tokens = Tokens(input=1_000, cache_read=600, cache_write=300, output=50)
     call, done = (
         Answer(calls=a.calls, tokens=tokens) for a in (Answer(calls=(Call("list"),)), DONE)
     )
     made = spawn(tmp_path, in_turn(call, done))
-    usage = made.mend.usage
-    assert (usage.requests, usage.input_tokens, usage.output_tokens) == (2, 2_000, 100)
-    assert (usage.cache_read_tokens, usage.cache_write_tokens) == (1_200, 600)
-    rows = [event for event in made.events if isinstance(event, ModelResponded)]
-    assert made.mend.cost == sum(row.cost_usd or 0 for row in rows)
-    assert made.mend.cost
-    assert {row.conversation for row in rows} == {made.mend.conversation}
-    assert {(row.step, row.attempt, row.role) for row in rows} == {("lint", 1, "cheap")}
+    assert [row.usage for row in made.rows] == [Usage(1, 1_000, 600, 300, 0, 50)] * 2
+    assert all(row.cost_usd for row in made.rows)
+    assert len({row.conversation for row in made.rows}) == 1
+    assert {(row.step, row.attempt, row.role) for row in made.rows} == {("lint", 1, "cheap")}
 
 
 LOOP = Answer(calls=(Call("grep", {"pattern": "x"}),))
@@ -251,7 +292,7 @@ def test_seconds_end_it_in_the_middle_of_a_request_and_of_a_tool(tmp_path: Path)
     made = spawn(tmp_path, in_turn(slow), permit=permit)
     assert isinstance(made.ending, Exhausted)
     assert made.ending.limit == "seconds"
-    assert made.mend.seconds < 5
+    assert made.worked.seconds < 5
 
     async def check() -> str:
         await anyio.sleep(20)
@@ -262,22 +303,17 @@ def test_seconds_end_it_in_the_middle_of_a_request_and_of_a_tool(tmp_path: Path)
     )
     assert isinstance(made.ending, Exhausted)
     assert made.ending.limit == "seconds"
-    assert made.mend.usage.requests == 1
-
-
-def test_its_own_money_ends_it_before_the_next_request(tmp_path: Path) -> None:
-    dear = Answer(calls=(Call("list"),), tokens=Tokens(input=2_000, output=2_000))
-    permit = replace(permit_for(tmp_path), usd=Decimal("0.0005"))
-    made = spawn(tmp_path, in_turn(dear), permit=permit)
-    assert isinstance(made.ending, Exhausted)
-    assert made.ending.limit == "usd"
     assert len(made.asks) == 1
 
 
 def test_the_steps_purse_ends_it_as_its_own_limit_and_the_runs_as_the_runs(tmp_path: Path) -> None:
-    made = spawn(tmp_path, in_turn(DONE), purse=Purse("lint", usd=Decimal("0.0000001")))
+    def dear(ask: Ask) -> Reply:
+        return Answer(calls=(Call("list"),), tokens=Tokens(2_000, output=ask.body["max_tokens"]))
+
+    made = spawn(tmp_path, dear, purse=Purse("lint", usd=Decimal("0.003")))
     assert isinstance(made.ending, Exhausted)
     assert made.ending.limit == "usd"
+    assert len(made.asks) == 1
     made = spawn(tmp_path, in_turn(DONE), usd=Decimal("0.0000001"))
     assert isinstance(made.ending, OverBudget)
     assert made.asks == []

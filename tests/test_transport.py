@@ -116,6 +116,8 @@ async def test_the_last_response_is_handed_on_with_its_body_and_headers() -> Non
         (Fault(500, b"[1]"), "lost"),
         (Fault(503, b""), "lost"),
         (Fault(408), "lost"),
+        (Fault(504), "lost"),
+        (Fault(524, {"error": {"message": "origin took too long"}}), "lost"),
         (Fault(200, b"<html>hello</html>"), "lost"),
         (Fault(200, b'{"half": '), "lost"),
         (Fault(200, b"[" * 100_000), "lost"),

@@ -41,7 +41,12 @@ COMMANDS: Mapping[str, Entry] = {
     "show": Entry("Runs", "look", "Print how a run went."),
     "log": Entry("Runs", "look", "Print the whole output of a step's last command."),
     "explain": Entry("Runs", "look", "Print why a step went up or down the rungs."),
+    "whatif": Entry("Runs", "whatif", "Print what a run would have cost otherwise."),
+    "history": Entry(
+        "Runs", "history", "Print which model mended what, how reliably, at what cost."
+    ),
     "restore": Entry("Runs", "restore", "Bring the tree back to a snapshot of a run."),
+    "measure": Entry("Start", "measure", "Print what chores cost in your agents' own logs."),
     "completion": Entry("Shell", "completion", "Print the completion script for a shell."),
 }
 

@@ -14,9 +14,10 @@ import click
 from runner.cli.options import completing, directory_option, state_option
 from runner.cli.output import print_json, print_text, wants_color
 from runner.cli.where import has_journal, journal_of, typed
+from runner.console.ledger import render_cost, render_prefix
 from runner.console.show import render_explain, render_runs, render_show
 from runner.errors import UsageError
-from runner.report import StepReport, summarise, to_json
+from runner.report import StepReport, ledger_json, prefix_json, summarise, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,19 +49,47 @@ def runs_command(as_json: bool, state_dir: Path | None, directory: Path) -> int:
 
 @click.command("show", epilog=RUN_HELP)
 @click.argument("run", default="last", shell_complete=completing("runs"))
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--cost", is_flag=True, help="Print the ledger: what each attempt and role cost.")
+@click.option(
+    "--prefix", is_flag=True, help="Print each main request, and how it extends the one before."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the report, or what is asked, as JSON."
+)
 @state_option
 @directory_option
-def show_command(run: str, as_json: bool, state_dir: Path | None, directory: Path) -> int:  # noqa: FBT001  click passes flags by name
+def show_command(run: str, state_dir: Path | None, directory: Path, **asked: bool) -> int:
     """Print how a run went: steps, attempts, what failed, costs."""
     with journal_of(directory, state_dir) as journal:
         report = _report(journal, journal.find(run))
-    if as_json:
-        print_json(to_json(report))
+    parts = tuple(part for part in ("cost", "prefix") if asked[part])
+    if asked["as_json"]:
+        print_json(_json(report, parts))
+    elif parts:
+        print_text(_text(report, parts))
     else:
         where = typed(directory, state_dir)
         print_text(render_show(report, width=_width(), color=wants_color(), where=where))
     return 0
+
+
+def _json(report: Report, parts: Sequence[str]) -> Any:
+    """Return the report, or the list that was asked for, or both lists under their names."""
+    if not parts:
+        return to_json(report)
+    lists = {part: _LISTS[part](report) for part in parts}
+    return lists if len(parts) > 1 else lists[parts[0]]
+
+
+def _text(report: Report, parts: Sequence[str]) -> str:
+    """Return what was asked for as a person reads it; tables use the whole terminal."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    shown = [_TABLES[part](report, width=width, color=wants_color()) for part in parts]
+    return "\n".join(shown)
+
+
+_LISTS = {"cost": ledger_json, "prefix": prefix_json}
+_TABLES = {"cost": render_cost, "prefix": render_prefix}
 
 
 @click.command("explain", epilog=RUN_HELP)

@@ -140,6 +140,18 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
         help="Let agents mend STEP in this run.",
     ),
     click.option("--no-models", is_flag=True, help="Ask no model, whatever fails."),
+    click.option(
+        "--policy",
+        type=click.Choice(["expected-cost", "ladder", "main", "cheap"]),
+        help="Who tries first to mend a failure: by expected cost, always the subagent, main at "
+        "once, or never main. [expected-cost]",
+    ),
+    click.option(
+        "--strict-prefix",
+        is_flag=True,
+        help="Fail the run if the main conversation's prompt cache could be lost: a request that "
+        "does not extend the one before is not sent.",
+    ),
     click.option("--no-push", is_flag=True, help="Skip push steps."),
     click.option("--no-hooks", is_flag=True, help="Skip git hooks."),
     click.option(
@@ -171,6 +183,8 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
         budget_usd=given["budget"],
         secrets=tuple(given["secrets"]),
         fix=tuple(given["fix"]),
+        policy=given["policy"],
+        strict_prefix=given["strict_prefix"],
         no_models=given["no_models"],
         no_push=given["no_push"],
         no_hooks=given["no_hooks"],

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any, assert_never
 import anyio
 import click
 
+from runner import price
+from runner.advice import means_of
 from runner.cli.options import completing, options_from, run_options
 from runner.cli.output import print_text
+from runner.console.style import duration
 from runner.frozen import frozen
 from runner.git import Repository
-from runner.plan import MAIN, Commit, Options, Prompt, Push, Run, Uses
+from runner.loader.build import DEFAULT_SECONDS, DEFAULT_USD
+from runner.plan import MAIN, Commit, Options, Prompt, Push, Run, UserConfig, Uses
 from runner.prepare import Prepared, find_and_load, prepare, work_tree
 
 if TYPE_CHECKING:
@@ -82,7 +86,9 @@ def render_plan(facts: Facts) -> str:
     """Render the plan: what is there, what each step may do, what it may cost."""
     head = [*_place(facts), *_models(facts), *_asks(facts), *_git(facts)]
     steps = [line for step in facts.prepared.steps for line in _step(step, facts.prepared)]
-    return "\n".join([*head, "", *steps, "", _row("cost", worst_case(facts.prepared))])
+    cost = [*_policy(facts.prepared), *_ceilings(facts.prepared)]
+    cost += [_row("cost", worst_case(facts.prepared)), *_prices(facts.prepared)]
+    return "\n".join([*head, "", *steps, "", *cost])
 
 
 def walk(steps: Iterable[Step]) -> Iterator[Step]:
@@ -201,6 +207,8 @@ def _rungs(fix: Fix | None, escalate: Escalate | None, prepared: Prepared) -> It
         role = fix.model or prepared.agents[fix.agent].model
         turns = fix.turns or prepared.agents[fix.agent].turns
         yield _row("subagent", f"{fix.agent} on {role}, {fix.attempts} attempts of {turns} turns")
+        if fix.then:
+            yield _row("", f"then on {fix.then}, as often")
         scope = " ".join(fix.write) if fix.write else "everything that is not ignored or protected"
         yield _row("", f"may write {scope}")
     if escalate is not None:
@@ -229,6 +237,47 @@ def worst_case(prepared: Prepared) -> str:
     return (
         f"{nothing}at most {min(known):.2f} USD{given}: no request is sent that it does not cover"
     )
+
+
+def _prices(prepared: Prepared) -> Iterator[str]:
+    """Say which prices a run would be paid by, where it may ask a model."""
+    caps = any(True for step in walk(prepared.steps) for _ in _caps(step, prepared))
+    asked = not prepared.options.no_models and any(
+        choice.available for choice in prepared.choices.values()
+    )
+    if caps and asked:
+        source, date = price.source()
+        yield _row("", f"prices: {source}, of {date}")
+
+
+def _ceilings(prepared: Prepared) -> Iterator[str]:
+    """Say which ceilings hold, and where each was written."""
+    means, held = means_of(prepared), prepared.budget
+    given, default = means.given, not prepared.workflow.budget_given
+    usd = given.usd if means.usd_given is None else means.usd_given
+    file_of = "the default" if default and usd == DEFAULT_USD else "the workflow"
+    lines: list[str] = []
+    if held.usd is not None:
+        where = file_of if means.usd_given is None else "--budget"
+        lines.append(f"{held.usd:.2f} USD: {where if held.usd == usd else means.key('usd')}")
+    if held.tokens is not None:
+        where = "the workflow" if held.tokens == given.tokens else means.key("tokens")
+        lines.append(f"{held.tokens:,} tokens: {where}")
+    if held.seconds is not None:
+        where = "the default" if default and held.seconds == DEFAULT_SECONDS else "the workflow"
+        where = where if held.seconds == given.seconds else means.key("time")
+        lines.append(f"{duration(held.seconds)}: {where}")
+    for at, line in enumerate(lines):
+        yield _row("" if at else "ceilings", line)
+
+
+def _policy(prepared: Prepared) -> Iterator[str]:
+    """Say who chooses whom to ask first, where that was set."""
+    option, own = prepared.options.policy, prepared.config.policy
+    if option is not None:
+        yield _row("policy", f"{option}: --policy")
+    elif own != UserConfig().policy:
+        yield _row("policy", f"{own}: `policy` in {means_of(prepared).config}")
 
 
 def _prompts(prepared: Prepared) -> bool:

@@ -19,6 +19,7 @@ from runner.console.style import (
     fit,
     model_name,
     money,
+    plural,
     share,
 )
 from runner.events import (
@@ -34,7 +35,7 @@ from runner.events import (
     StepStarted,
     ToolCalled,
 )
-from runner.outcome import Rung, StepOutcome, Usage, add_cost
+from runner.outcome import Rung, Status, StepOutcome, Usage, add_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -72,6 +73,8 @@ class Live:
         self._over = False
         self._roles: Mapping[str, str] = {}
         self._steps: dict[str, _Step] = {}
+        self._kept_warm = _Step("", "")
+        """What is paid for no step: keep-alives of main's prompt cache."""
 
     @property
     def going(self) -> bool:
@@ -125,7 +128,7 @@ class Live:
             case ToolCalled(step, tool, summary):
                 self._step(step).last = f"{tool} {summary}"
             case ModelResponded():
-                state = self._step(event.step)
+                state = self._step(event.step) if event.step else self._kept_warm
                 state.usage += event.usage
                 state.cost = add_cost(state.cost, event.cost_usd)
             case AttemptFinished(step, attempt):
@@ -136,6 +139,8 @@ class Live:
     def _finish(self, outcome: StepOutcome) -> None:
         state = self._step(outcome.id)
         state.status, state.rung = outcome.status.value, outcome.rung
+        if outcome.status is Status.FAILED and self._start and outcome.id in self._start.may_fail:
+            state.status = "allowed"
         state.reason, state.last = outcome.reason, ""
         state.seconds = outcome.seconds if outcome.attempts or outcome.seconds else None
 
@@ -155,7 +160,7 @@ class Live:
         mark = "  [scripted]" if start.scripted else ""
         room = max(8, width - len(start.run_id) - len(mark) - 2)
         name = fit(start.workflow, room, glyphs.more)
-        limits = budget(start.budget_usd, start.budget_seconds, given=start.budget_given)
+        limits = budget(start)
         limits = f"  budget {limits}" if limits else ""
         if cells(name) + len(limits) > room:
             limits = ""
@@ -172,7 +177,7 @@ class Live:
         counts = f"{len(steps) - running - waiting} done, {running} running, {waiting} waiting"
         parts = [duration(now - self._begun), counts]
         usage, cost = Usage(), Decimal(0)
-        for step in steps:
+        for step in (*steps, self._kept_warm):
             usage, cost = usage + step.usage, add_cost(cost, step.cost)
         if usage.requests:
             ceiling = self._start.budget_usd if self._start else None
@@ -180,6 +185,8 @@ class Live:
             cached = share(usage.cache_read_tokens, usage.input_tokens)
             parts.append(f"{count(usage.input_tokens)} in ({cached} cached)")
             parts.append(f"{count(usage.output_tokens)} out")
+        if warm := self._kept_warm.usage.requests:
+            parts.append(f"{plural(warm, 'keep-alive')} {money(self._kept_warm.cost)}")
         text = f"  {parts[0]}"
         for part in parts[1:]:
             longer = f"{text}  {glyphs.dot}  {part}"
@@ -203,6 +210,7 @@ def _folded(rows: list[Row], limit: int) -> list[Row]:
     """
     for statuses, name, earliest in (
         ({"succeeded", "skipped"}, "{} done", True),
+        ({"allowed"}, "{} failed, as they may", True),
         ({"pending"}, "{} waiting", False),
         ({"blocked", "cancelled"}, "{} not run", False),
         ({"running"}, "{} more running", False),

@@ -6,11 +6,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from runner.console.money import CACHE_LOST
 from runner.console.style import (
     Line,
     Span,
     Style,
     budget,
+    count,
     duration,
     fit,
     glyphs_for,
@@ -26,6 +28,7 @@ from runner.events import (
     CommandOutput,
     CommandStarted,
     Event,
+    ModelResponded,
     Notice,
     Restored,
     RunFinished,
@@ -34,10 +37,11 @@ from runner.events import (
     StepStarted,
 )
 from runner.outcome import Attempt, Rung, Status, StepOutcome, Verdict
+from runner.plan import KEEPALIVE
 from runner.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from runner.console.stream import Quietly
 
@@ -88,19 +92,20 @@ class PlainConsole:
         self._ended: RunFinished | None = None
         self._pulse = _Pulse(heartbeat, clock, self._say)
         self._roles: dict[str, str] = {}
+        self._may_fail: Collection[str] = ()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         self._tally.add(event)
         if isinstance(event, RunStarted):
             self._begun = self._clock()
-            self._roles = dict(event.models)
+            self._roles, self._may_fail = dict(event.models), event.may_fail
         if isinstance(event, RunFinished):
             self._ended = event
         if self._quiet:
             return
         self._pulse.hear(event)
-        told = tell(event, self._roles)
+        told = tell(event, self._roles, self._may_fail)
         if told is not None:
             self._say(*told)
 
@@ -108,9 +113,11 @@ class PlainConsole:
         """Stop, and say how the run ended if it did; `quiet` says so only when it was not well."""
         self._pulse.stop()
         ended, self._ended = self._ended, None
-        if ended is None or (self._quiet and ended.exit_code == 0):
+        if ended is None:
             return
         report = self._tally.report()
+        if self._quiet and report.ok and report.prefix.unbroken:
+            return
         eventful = not report.ok or any(rung.usage.requests for rung in report.rungs)
         text = render_end(
             report,
@@ -132,7 +139,9 @@ class PlainConsole:
         self._stream.flush()
 
 
-def tell(event: Event, roles: dict[str, str]) -> tuple[str, str, Style] | None:
+def tell(
+    event: Event, roles: dict[str, str], may_fail: Collection[str] = ()
+) -> tuple[str, str, Style] | None:
     """Put an event into words: step, text, style; `None` where nothing changed for a reader."""
     match event:
         case RunStarted():
@@ -147,10 +156,25 @@ def tell(event: Event, roles: dict[str, str]) -> tuple[str, str, Style] | None:
             return step, f"undid the changes to {plural(len(paths), 'path')}", ""
         case Notice(text, step):
             return step, f"note: {text}", "warn"
+        case ModelResponded():
+            return _response_text(event)
         case StepFinished(outcome):
-            return outcome.id, _outcome_text(outcome), _STATUS_STYLE.get(outcome.status, "dim")
+            text, style = _outcome_text(outcome), _STATUS_STYLE.get(outcome.status, "dim")
+            if outcome.status is Status.FAILED and outcome.id in may_fail:
+                text, style = f"{text} (it may fail)", "warn"
+            return outcome.id, text, style
         case _:
             return None
+
+
+def _response_text(event: ModelResponded) -> tuple[str, str, Style] | None:
+    """Tell of a lost cache and of keep-alives; all other responses are an attempt's."""
+    if event.continuity is not None and event.continuity.broken:
+        return event.step, f"{CACHE_LOST}: {event.continuity.how}", "bad"
+    if event.role != KEEPALIVE:
+        return None
+    read = count(event.usage.cache_read_tokens)
+    return event.step, f"keep-alive of main: {read} cached, {money(event.cost_usd)}", "dim"
 
 
 def _worth_a_line(attempt: Attempt) -> bool:
@@ -159,7 +183,7 @@ def _worth_a_line(attempt: Attempt) -> bool:
 
 
 def _begin_text(event: RunStarted) -> str:
-    limits = budget(event.budget_usd, event.budget_seconds, given=event.budget_given)
+    limits = budget(event)
     parts = [f"run {event.run_id}", plural(len(event.steps), "step")]
     parts += [f"budget {limits}"] if limits else []
     parts += ["scripted"] if event.scripted else []

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from runner.report import StepReport
 
 _RUNG_STYLES: Mapping[str, Style] = {"subagent": "warn", "main": "bold warn"}
+_NOTE_STYLES: Mapping[str, Style] = {"failed": "bad", "allowed": "warn"}
 _RUNG = len("subagent")
 _TIME = 7
 _COST = 8
@@ -41,7 +42,8 @@ def row_of(step: StepReport) -> Row:
     rung = step.rung.value if step.rung else ""
     ran = bool(step.attempts) or step.seconds > 0
     seconds = step.seconds if ran else None
-    return Row(step.status, step.id, rung, _note(step), seconds, step.cost_usd)
+    status = "allowed" if step.allowed else step.status
+    return Row(status, step.id, rung, _note(step), seconds, step.cost_usd)
 
 
 def _note(step: StepReport) -> str:
@@ -50,8 +52,10 @@ def _note(step: StepReport) -> str:
     if step.status == "succeeded":
         unverified = "" if step.verified or step.kind != "prompt" else "not verified"
         return ", ".join(part for part in (step.reason, tried, unverified) if part)
+    may = "may fail" if step.allowed else ""
+    aside = ", ".join(part for part in (may, tried) if part)
     reason = step.reason or step.status
-    return f"{reason} ({tried})" if tried and reason else reason or tried
+    return f"{reason} ({aside})" if aside else reason
 
 
 def layout(rows: Sequence[Row], *, width: int, glyphs: Glyphs) -> list[Line]:
@@ -90,7 +94,7 @@ def _lay_out(row: Row, columns: _Columns, glyphs: Glyphs) -> Line:
     if columns.rung:
         spans.append(Span(f"  {row.rung:<{columns.rung}}", _rung_style(row.rung)))
     note = pad(fit(row.note, columns.note, glyphs.more), columns.note)
-    spans.append(Span(f"  {note}", "bad" if row.status == "failed" else "dim"))
+    spans.append(Span(f"  {note}", _NOTE_STYLES.get(row.status, "dim")))
     time = "" if row.seconds is None else duration(row.seconds)
     spans.append(Span(f"  {time:>{_TIME}}", quiet))
     if columns.cost:

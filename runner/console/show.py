@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from runner.console.money import baseline_text, cost_text, rung_table
 from runner.console.style import (
     UNICODE,
     Line,
@@ -18,14 +20,11 @@ from runner.console.style import (
     plural,
 )
 from runner.console.summary import (
-    baseline_text,
-    cost_text,
     failure,
     git_text,
     join,
     labelled,
     notes,
-    rung_table,
     step_rows,
     tried,
     verdict,
@@ -38,6 +37,8 @@ from runner.events import (
     Restored,
     StepFinished,
 )
+from runner.plan import KEEPALIVE
+from runner.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,14 +58,14 @@ def render_show(report: Report, *, width: int = 100, color: bool = False, where:
         step_rows(report, width=width, glyphs=UNICODE),
         *(_attempts(step, report, width=width, where=where) for step in report.steps),
         rung_table(report, width=width),
-        notes(report, width=width, glyphs=UNICODE),
+        notes(report, width=width, glyphs=UNICODE, where=where),
         [verdict(report, glyphs=UNICODE)],
     ]
     return paint(join(blocks)[1:], color=color)
 
 
 def _head(report: Report) -> list[Line]:
-    models = [f"{role} {model.id}" for role, model in report.models.items()]
+    models = [f"{role} {model.id}" for role, model in report.models.items() if role != KEEPALIVE]
     return labelled(
         {
             "Run": f"{report.run_id} of {report.workflow}",
@@ -157,7 +158,7 @@ def render_explain(
         told = _told(record.event)
         if told is None or step not in (None, told.step):
             continue
-        lines = by_step.setdefault(told.step, [(Span(told.step, "bold"),)])
+        lines = by_step.setdefault(told.step, [(Span(told.step or "the run", "bold"),)])
         lines += told.lines(record.at - start, width)
     if not by_step:
         return f"Nothing was decided{f' for step {step}' if step else ''}.\n"
@@ -182,8 +183,14 @@ class _Told:
             (Span(head, "dim"), Span(fit(self._text, max(40, width * 3 - len(head))), self._style))
         ]
         for name, value in self._facts.items():
-            text = fit(f"{name} = {value}", max(40, width - 13))
-            lines.append((Span(f"{'':13}{text}", "dim"),))
+            room = max(40, width - 13)
+            text = clean(f"{name} = {value}")
+            # The choice is the sentence that all the other facts are there for: it is never cut.
+            parts = wrap(text, room - 2) if name == "choice" else [fit(text, room)]
+            lines += [
+                (Span(f"{'':{15 if number else 13}}{part}", "dim"),)
+                for number, part in enumerate(parts)
+            ]
         return lines
 
 

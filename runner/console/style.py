@@ -12,6 +12,8 @@ from runner.text import clean, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from runner.events import RunStarted
+
 Style = Literal["", "ok", "bad", "warn", "dim", "bold", "bold ok", "bold bad", "bold warn"]
 
 _CODES: Mapping[str, str] = {"ok": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
@@ -34,6 +36,7 @@ class Glyphs:
 
     ok: str = "✓"
     bad: str = "✗"
+    warn: str = "!"
     skip: str = "-"
     wait: str = "·"
     stop: str = "■"
@@ -43,12 +46,14 @@ class Glyphs:
     spin: str = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
     def of(self, status: str) -> tuple[str, Style]:
-        """Return a step status's sign and its style."""
+        """Return a step status's sign and its style; `allowed` is a failure that may be."""
         match status:
             case "succeeded":
                 return self.ok, "ok"
             case "failed":
                 return self.bad, "bad"
+            case "allowed":
+                return self.warn, "warn"
             case "cancelled" | "interrupted" | "killed":
                 return self.stop, "warn"
             case "pending":
@@ -60,7 +65,7 @@ class Glyphs:
 
 
 UNICODE = Glyphs()
-ASCII = Glyphs("ok", "FAIL", "-", ".", "stop", "-", "|", "...", "|/-\\")
+ASCII = Glyphs("ok", "FAIL", "!", "-", ".", "stop", "-", "|", "...", "|/-\\")
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
@@ -154,6 +159,13 @@ def money(usd: Decimal | None) -> str:
     return f"${usd:.2f}" if usd >= 1 else f"${usd:.4f}"
 
 
+def known_money(known: Decimal, unknown: int) -> str:
+    """Write a sum of US dollars of which `unknown` parts are not known."""
+    if not unknown:
+        return money(known)
+    return f"at least {money(known)}" if known else "unknown"
+
+
 def count(number: int) -> str:
     """Write a number of tokens in at most four digits: `980`, `41.2k`, `1.3M`."""
     if number < 1000:
@@ -168,12 +180,24 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part // whole}%" if whole else ""
 
 
-def budget(usd: Decimal | None, seconds: float | None, *, given: bool) -> str:
-    """Write a run's ceilings; empty without any."""
-    limits = [money(usd)] if usd is not None else []
+_DEFAULT = " (the default)"
+
+
+def budget(start: RunStarted) -> str:
+    """Write a run's ceilings, and which of them nobody gave; empty without any."""
+    usd, seconds, tokens = start.budget_usd, start.budget_seconds, start.budget_tokens
+    default = start.budget_default
+    if default is None:
+        default = () if start.budget_given else ("usd", "time")
+    both = usd is not None and seconds is not None and len(default) > 1
+    limits: list[str] = []
+    if usd is not None:
+        limits.append(money(usd) + (_DEFAULT if "usd" in default and not both else ""))
+    if tokens is not None:
+        limits.append(f"{count(tokens)} tokens")
     if seconds is not None:
-        limits.append(duration(seconds))
-    return " and ".join(limits) + ("" if given or not limits else " (the default)")
+        limits.append(duration(seconds) + (_DEFAULT if "time" in default else ""))
+    return ", ".join(limits[:-1]) + (" and " if limits[:-1] else "") + "".join(limits[-1:])
 
 
 def plural(number: int, noun: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from runner.console.money import baseline_text, breaks, cost_text, misses, rung_table
 from runner.console.rows import layout, row_of
 from runner.console.style import (
     Glyphs,
@@ -14,7 +15,6 @@ from runner.console.style import (
     Span,
     Style,
     cells,
-    count,
     duration,
     fit,
     model_name,
@@ -22,9 +22,8 @@ from runner.console.style import (
     pad,
     paint,
     plural,
-    share,
 )
-from runner.outcome import Rung, Usage, Verdict
+from runner.outcome import Rung, Verdict
 from runner.report import Report, StepReport, meaning
 from runner.text import clean
 
@@ -63,7 +62,7 @@ def render_end(
             if step.failed
         ),
         rung_table(report, width=width),
-        notes(report, width=width, glyphs=glyphs),
+        notes(report, width=width, glyphs=glyphs, where=where),
         facts(report, where=where),
         [verdict(report, glyphs=glyphs)],
     ]
@@ -102,10 +101,13 @@ def failure(
 ) -> list[Line]:
     """Say what failed, with the end of its output, what was tried and what to do next."""
     title = fit(step.title, max(20, width - len(step.id) - 6), glyphs.more)
-    lines: list[Line] = [
-        (Span(f"{glyphs.bad} {step.id}", "bold bad"), Span(f"  {title}" if title else "", "dim"))
-    ]
+    mark = Span(f"{glyphs.bad} {step.id}", "bold bad")
+    if step.allowed:
+        mark = Span(f"{glyphs.warn} {step.id}", "bold warn")
+    lines: list[Line] = [(mark, Span(f"  {title}" if title else "", "dim"))]
     lines += _wrapped(fit(step.reason, _REASON, glyphs.more), indent=2, width=width)
+    if step.allowed:
+        lines.append((Span("  allow_failure: the run does not fail for it", "warn"),))
     lines += tail_lines(step, report, glyphs=glyphs)
     lines += tried(step, report, width=width, glyphs=glyphs)
     lines.append((Span("  Next", "bold"),))
@@ -127,7 +129,7 @@ def tail_lines(step: StepReport, report: Report, *, glyphs: Glyphs) -> list[Line
         lines.append((Span(f"  {glyphs.bar} {note}", "dim"),))
     for line in last:
         cut = line if len(line) <= _TAIL_COLUMNS else line[:_TAIL_COLUMNS] + glyphs.more
-        lines.append((Span(f"  {glyphs.bar} ", "bad"), Span(cut)))
+        lines.append((Span(f"  {glyphs.bar} ", "warn" if step.allowed else "bad"), Span(cut)))
     return lines
 
 
@@ -226,44 +228,14 @@ def _by_model(attempt: Attempt) -> bool:
     return attempt.rung is not Rung.COMMAND
 
 
-def rung_table(report: Report, *, width: int) -> list[Line]:
-    """Totals by rung; empty for a run in which no model was asked."""
-    if not any(rung.usage.requests for rung in report.rungs):
-        return []
-    titles = ["rung", "steps", "attempts", "requests", "tokens in", "cached", "out", "cost"]
-    table = [titles]
-    for rung in report.rungs:
-        cost = "" if rung.cost_usd == 0 else money(rung.cost_usd)
-        figures = _figures(rung.usage) if rung.usage.requests else ["", "", "", ""]
-        table.append([rung.rung.value, str(rung.steps), str(rung.attempts), *figures, cost])
-    gap = "   " if width >= 72 else " "
-    widths = [max(len(line[column]) for line in table) for column in range(len(titles))]
-    lines: list[Line] = []
-    for number, line in enumerate(table):
-        first, *rest = line
-        text = gap.join(f"{cell:>{size}}" for cell, size in zip(rest, widths[1:], strict=True))
-        lines.append((Span(f"  {first:<{widths[0]}}{gap}{text}", "dim" if number == 0 else ""),))
-    return lines
-
-
-def _figures(usage: Usage) -> list[str]:
-    return [
-        str(usage.requests),
-        count(usage.input_tokens),
-        share(usage.cache_read_tokens, usage.input_tokens),
-        count(usage.output_tokens),
-    ]
-
-
-def notes(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
-    """What a person should know that is no failure by itself."""
+def notes(report: Report, *, width: int, glyphs: Glyphs, where: str = "") -> list[Line]:
+    """What a person should know that is no failure of a step."""
     room = max(40, width * 2)
     lines: list[Line] = [
         (Span("  ! ", "warn"), Span(fit(text, room, glyphs.more))) for text in report.notices
     ]
-    for broken in report.prefix.breaks:
-        what = f"the main conversation's prompt cache was lost at {broken}"
-        lines.append((Span("  ! ", "warn"), Span(fit(what, room, glyphs.more))))
+    lines += breaks(report, room=room, glyphs=glyphs, where=where)
+    lines += misses(report, room=room, glyphs=glyphs)
     if report.exit_code == 7:
         names = _some(report.uncommitted)
         lines.append((Span("  ! ", "warn"), Span(f"changed and in no commit: {names}")))
@@ -281,8 +253,9 @@ def facts(report: Report, *, where: str = "") -> list[Line]:
         "Git": git_text(report),
         "Cost": cost_text(report),
         "Else": baseline_text(report),
+        "Short": report.lacked,
         "Next": _run_advice(report),
-        "Look": f"runner show {report.run_id}{where}" if report.run_id else "",
+        "Look": _look(report, where),
     }
     return labelled(pairs)
 
@@ -304,40 +277,19 @@ def git_text(report: Report) -> str:
     return f"commit {git.after[:10]}{where}{pushed}"
 
 
-def cost_text(report: Report) -> str:
-    """Say what was paid, of how much, and what of it is not known or not real."""
-    requests = sum(model.usage.requests for model in report.models.values())
-    if not requests:
-        return "no tokens: no model was asked" if report.models else ""
-    if report.cost_usd is None:
-        text = f"at least {money(report.known_cost_usd)}; a model's price is not known"
-    else:
-        text = money(report.cost_usd)
-    if report.budget_usd is not None:
-        text += f" of {money(report.budget_usd)}" + (
-            "" if report.budget_given else " (the default)"
-        )
-    if not report.scripted_usd:
-        return text
-    if report.scripted_usd == report.known_cost_usd:
-        return f"{text}, scripted: nothing was paid"
-    return f"{text}; {money(report.scripted_usd)} of it scripted, not paid"
-
-
-def baseline_text(report: Report) -> str:
-    """Say what the same work would have cost otherwise; empty while nobody estimated it."""
-    inline, switch = report.baseline.inline_usd, report.baseline.switch_usd
-    parts = [
-        f"about {money(usd)} {how}"
-        for usd, how in ((inline, "inline on main"), (switch, "by switching models"))
-        if usd is not None
-    ]
-    return f"{' or '.join(parts)} (estimated)" if parts else ""
+def _look(report: Report, where: str) -> str:
+    """The command that tells more; when money ran out, what it was spent on."""
+    cost = " --cost" if report.exit_code == 3 and report.ledger else ""
+    return f"runner show {report.run_id}{cost}{where}" if report.run_id else ""
 
 
 def _run_advice(report: Report) -> str:
     """What to do about an end that no single step stands for."""
     match report.exit_code:
+        case 3 if report.advice:
+            return report.advice.replace("runner exec", f"runner exec{_target(report)}")
+        case 3 if report.budget_seconds is not None and report.seconds >= report.budget_seconds:
+            return "give it more time: `budget: { time: ... }` in the workflow file"
         case 3:
             return "give it more: --budget USD, or `budget` in the workflow file"
         case 6:

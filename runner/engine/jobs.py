@@ -56,6 +56,7 @@ def job_of(
         escalate=escalate,
         retry=step.retry,
         sources=step.sources,
+        irreversible=step.network or bool(step.secrets),
     )
 
 

@@ -24,7 +24,7 @@ from runner.outcome import (
     add_cost,
 )
 from runner.plan import MAIN
-from runner.policy import AskMain, AskSubagent, GiveUp, Situation
+from runner.policy import AskMain, AskSubagent, GiveUp, Move, Situation
 from runner.scope import is_test
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from runner.events import Purpose
     from runner.outcome import CommandResult
     from runner.plan import Escalate, Fix, Retry
+    from runner.policy import Outlook
     from runner.scope import Scope
 
 
@@ -64,6 +65,8 @@ class Job:
     """Under which a pass is remembered; empty for `shown`."""
     unmended: str = ""
     """Why no model may be asked here; empty when one may."""
+    irreversible: bool = False
+    """Whether the command may reach out of the tree: what it does then cannot be taken back."""
 
 
 @dataclass(slots=True)
@@ -190,8 +193,8 @@ class Climb:
         await work.begin()
         try:
             while True:
-                move = self._choose(failure)
-                if isinstance(move, AskMain) and self._subagent_left_off():
+                move = await self._choose(failure)
+                if self._changes_hands(move):
                     # Attempts used up are a hard failure like any other.
                     await work.undo_all()
                     failure = first
@@ -209,10 +212,7 @@ class Climb:
                     return self._passed(tried.result or result)
                 if tried.stop:
                     await work.undo_all()
-                    self.run.halt(tried.attempt.reason, tried.stop)
-                    return replace(
-                        self._failed(result, first, tried.attempt.reason), exit_code=tried.stop
-                    )
+                    return self._stopped(tried, self._failed(result, first, tried.attempt.reason))
                 failure = tried.failure or failure
                 if tried.attempt.verdict is Verdict.HARD:
                     await work.undo_all()
@@ -223,25 +223,47 @@ class Climb:
                 await work.undo_all()
             raise
 
-    def _subagent_left_off(self) -> bool:
-        """Tell whether the tree still is as a subagent's soft attempt left it."""
+    def _changes_hands(self, move: Move) -> bool:
+        """Tell whether another model takes over from one whose soft attempt is in the tree."""
         last = self.attempts[-1]
-        return last.rung is Rung.SUBAGENT and last.verdict is Verdict.SOFT
+        if isinstance(move, GiveUp) or last.verdict is not Verdict.SOFT:
+            return False
+        rung = Rung.SUBAGENT if isinstance(move, AskSubagent) else Rung.MAIN
+        return (last.rung, last.role) != (rung, self._role(move))
 
-    def _choose(self, failure: Failure) -> AskSubagent | AskMain | GiveUp:
+    async def _outlook(self) -> Outlook | None:
+        """Estimate what the rungs cost, where there is a choice."""
         run, job = self.run, self.job
-        role = role_of(run, job.fix)
+        if job.fix is None or job.escalate is None:
+            return None
+        roles = [role_of(run, job.fix)]
+        if job.fix.then is not None and run.available(job.fix.then):
+            roles.append(job.fix.then)
+        return await run.ports.outlook(job.scope.nature, roles, job.irreversible)
+
+    def _role(self, move: AskSubagent | AskMain) -> str:
+        """Return the model role that a move asks."""
+        if isinstance(move, AskMain):
+            return MAIN
+        return move.role or role_of(self.run, self.job.fix)
+
+    async def _choose(self, failure: Failure) -> Move:
+        run, job = self.run, self.job
+        tried = tuple(a for a in self.attempts if a.rung is not Rung.COMMAND)
         situation = Situation(
             step=job.shown,
             failure=failure,
             fix=job.fix,
             escalate=job.escalate,
-            subagent=run.available(role),
-            main=run.available("main"),
-            attempts=tuple(a for a in self.attempts if a.rung is not Rung.COMMAND),
+            subagent=run.available(role_of(run, job.fix)),
+            main=run.available(MAIN),
+            mid=bool(job.fix and job.fix.then and run.available(job.fix.then)),
+            attempts=tried,
             out_of_scope=out_of_scope(failure, job.scope),
             unmended=job.unmended or run.stop,
         )
+        if situation.main and not situation.unmended and not any(map(_by_main, tried)):
+            situation = replace(situation, outlook=await self._outlook())
         move = run.ports.policy(situation)
         run.ports.emit(
             Decided(
@@ -249,6 +271,8 @@ class Climb:
                 decision=type(move).__name__,
                 reason=move.reason,
                 facts={
+                    **move.facts,
+                    "kind": job.scope.nature,
                     "tool": failure.fingerprint.tool,
                     "phase": failure.fingerprint.phase.name.lower(),
                     "failures": sorted(failure.fingerprint.failures)[:20],
@@ -262,11 +286,15 @@ class Climb:
         return move
 
     async def _attempt(self, work: Work, move: AskSubagent | AskMain, failure: Failure) -> Tried:
+        from runner.engine.mend import Try  # noqa: PLC0415  as in `_mends`
+
         rung = Rung.SUBAGENT if isinstance(move, AskSubagent) else Rung.MAIN
-        model, agent = who(self.run, self.job.fix, rung)
+        role = self._role(move)
+        model, agent = who(self.run, self.job.fix, role)
         self._start(rung, model, agent)
         number = self.earlier + len(self.attempts) + 1
-        tried = await work.attempt(rung, failure, tuple(self.attempts), number, move.reason)
+        now = Try(rung, role, number, move.reason)
+        tried = await work.attempt(now, failure, tuple(self.attempts))
         self._record(tried.attempt)
         return tried
 
@@ -313,6 +341,13 @@ class Climb:
             hint=self._hint(reason),
         )
 
+    def _stopped(self, tried: Tried, failed: StepOutcome) -> StepOutcome:
+        """End the run with the step; what to do about its money is said at its end."""
+        from runner.engine.mend import halt  # noqa: PLC0415  as in `_mends`
+
+        halt(self.run, tried, tried.attempt.role)
+        return replace(failed, exit_code=tried.stop, hint="" if self.run.unpaid else failed.hint)
+
     def _hint(self, reason: str) -> str:
         job, run = self.job, self.run
         if job.unmended:
@@ -340,6 +375,10 @@ class Climb:
     def _record(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         self.run.ports.emit(AttemptFinished(self.job.shown, attempt))
+
+
+def _by_main(attempt: Attempt) -> bool:
+    return attempt.rung is Rung.MAIN
 
 
 def out_of_scope(failure: Failure, scope: Scope) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import brief, fingerprints, tamper
-from runner.engine.roles import agent_of, is_file, role_of, who
-from runner.engine.state import MainAsk, SubagentAsk
+from runner.engine.roles import agent_of, is_file, who
+from runner.engine.state import MainAsk, SubagentAsk, Unpaid
 from runner.engine.surroundings import Surroundings
 from runner.errors import JournalError
 from runner.events import Restored
@@ -21,6 +21,7 @@ from runner.outcome import (
     Failure,
     Misconfigured,
     OverBudget,
+    PrefixBroken,
     Rung,
     Unavailable,
     Verdict,
@@ -56,6 +57,18 @@ class Tried:
     result: CommandResult | None = None
     failure: Failure | None = None
     seen: str = ""
+    ending: Ending | None = None
+
+
+@frozen
+class Try:
+    """Who tries next, and why."""
+
+    rung: Rung
+    role: str
+    """The model role that is asked."""
+    number: int
+    reason: str
 
 
 @frozen
@@ -100,19 +113,12 @@ class Work:
         """Return the paths that the attempts still in the tree changed."""
         return {path for left in self.left for path in left.paths}
 
-    async def attempt(
-        self,
-        rung: Rung,
-        failure: Failure,
-        attempts: tuple[Attempt, ...],
-        number: int,
-        reason: str,
-    ) -> Tried:
+    async def attempt(self, now: Try, failure: Failure, attempts: tuple[Attempt, ...]) -> Tried:
         """Let one model try, and judge it by the tree and the command alone."""
-        run, began = self.run, time.monotonic()
+        run, began, number = self.run, time.monotonic(), now.number
         before = self.open_from = await run.snapshot(self.job.shown, f"before attempt {number}")
         await self.around.take()
-        asked = await self._ask(rung, failure, attempts, number, reason)
+        asked = await self._ask(now, failure, attempts)
         tampering = await self.around.undo()
         after = await run.snapshot(self.job.shown, f"after attempt {number}")
         await self._own(before, after)
@@ -131,8 +137,8 @@ class Work:
             self.best = await self._diff(after)
         attempt = Attempt(
             number=number,
-            rung=rung,
-            model=who(run, self.job.fix, rung)[0],
+            rung=now.rung,
+            model=who(run, self.job.fix, now.role)[0],
             verdict=judged.verdict,
             reason=one_line(judged.reason, 300),
             requests=asked.usage.requests,
@@ -140,6 +146,7 @@ class Work:
             seconds=time.monotonic() - began,
             files=tuple(sorted(paths)),
             summary=one_line(said(asked.ending), 300),
+            role=now.role,
         )
         return Tried(
             attempt,
@@ -148,6 +155,7 @@ class Work:
             result=result,
             failure=evidence.after,
             seen=seen if seen == after else "",
+            ending=asked.ending,
         )
 
     async def undo_all(self) -> None:
@@ -197,18 +205,11 @@ class Work:
 
     # -- asking ------------------------------------------------------------------------------------
 
-    async def _ask(
-        self,
-        rung: Rung,
-        failure: Failure,
-        attempts: tuple[Attempt, ...],
-        number: int,
-        reason: str,
-    ) -> Mend:
+    async def _ask(self, now: Try, failure: Failure, attempts: tuple[Attempt, ...]) -> Mend:
         workers = await self.run.ports.workers()
         earlier = tuple(tried_line(a) for a in attempts if a.rung is not Rung.COMMAND)
-        if rung is Rung.SUBAGENT:
-            return await workers.subagent(self._subagent_ask(failure, attempts, number, earlier))
+        if now.rung is Rung.SUBAGENT:
+            return await workers.subagent(self._subagent_ask(now, failure, attempts, earlier))
         text = brief.packet(
             brief.PacketFacts(
                 step=self.job.shown,
@@ -219,20 +220,20 @@ class Work:
                 tried=earlier,
                 diff=self.best,
                 scope=self.job.scope.describe(),
-                reason=reason,
+                reason=now.reason,
                 token=self.run.ports.run_id,
             )
         )
         permit = self._permit(turns=MAIN_TURNS)
         return await workers.main(
-            MainAsk(step=self.job.shown, attempt=number, text=text, permit=permit)
+            MainAsk(step=self.job.shown, attempt=now.number, text=text, permit=permit)
         )
 
     def _subagent_ask(
         self,
+        now: Try,
         failure: Failure,
         attempts: tuple[Attempt, ...],
-        number: int,
         earlier: tuple[str, ...],
     ) -> SubagentAsk:
         fix, run = self.job.fix, self.run
@@ -247,16 +248,16 @@ class Work:
                 goal=self.job.goal,
                 scope=self.job.scope.describe(),
                 earlier=earlier,
-                attempt=1 + sum(a.rung is Rung.SUBAGENT for a in attempts),
+                attempt=1 + sum(a.role == now.role for a in attempts),
                 attempts=fix.attempts,
                 token=run.ports.run_id,
             )
         )
         return SubagentAsk(
             step=self.job.shown,
-            attempt=number,
+            attempt=now.number,
             agent=agent,
-            role=role_of(run, fix),
+            role=now.role,
             brief=text,
             permit=self._permit(turns=fix.turns or agent.turns),
         )
@@ -381,6 +382,14 @@ def agent_environment(run: Run) -> dict[str, str]:
     }
 
 
+def halt(run: Run, tried: Tried, role: str) -> None:
+    """Let nothing new start after an attempt that ended so."""
+    if isinstance(tried.ending, OverBudget):
+        run.halt_unpaid(Unpaid(role, tried.ending), tried.stop)
+    else:
+        run.halt(tried.attempt.reason, tried.stop)
+
+
 def stop_code(ending: Ending) -> int:
     """Return the exit code of an ending after which nothing new starts; 0 for all others."""
     match ending:
@@ -388,6 +397,8 @@ def stop_code(ending: Ending) -> int:
             return 6
         case OverBudget():
             return 3
+        case PrefixBroken():
+            return 1
         case _:
             return 0
 

@@ -144,7 +144,7 @@ class Asked:
         run.ports.emit(AttemptFinished(self.shown, attempt))
         if isinstance(asked.ending, Done):
             self.output = asked.ending.outputs
-        return mend.Tried(attempt, stop=mend.stop_code(asked.ending))
+        return mend.Tried(attempt, stop=mend.stop_code(asked.ending), ending=asked.ending)
 
     def _judge(
         self, ending: Ending, foul: tuple[str, ...], tampering: tuple[str, ...]
@@ -194,7 +194,13 @@ class Asked:
         )
 
     def _text(self) -> str:
-        return brief.task_brief(self._asked_for(), self.scope.describe())
+        text = self._asked_for()
+        if self.task is not None:
+            # Another model wrote it.
+            return brief.task_brief(text, self.scope.describe())
+        if len(text.encode(errors="replace")) > brief.PROMPT_BYTES:
+            self.run.say(f"the prompt is cut to {brief.PROMPT_BYTES:,} bytes", self.shown)
+        return brief.task_brief(text, self.scope.describe(), limit=brief.PROMPT_BYTES)
 
     def _asked_for(self) -> str:
         """Render the prompt; untrusted inputs are fenced where they stand."""
@@ -216,7 +222,9 @@ class Asked:
         job = replace(job_of(self.run, self.step, self.shown, self.names), goal=self._asked_for())
         climb = Climb(self.run, job, Held(), attempts=self.attempts, started=self.started)
         outcome = await climb.go()
-        return replace(outcome, outputs=self.output)
+        # A check that passes at once, or that nobody may mend, only judged what the agent did.
+        rung = self.rung if outcome.rung is Rung.COMMAND else outcome.rung
+        return replace(outcome, outputs=self.output, rung=rung)
 
     async def _undo_git(self) -> tuple[str, ...]:
         """Put `.git` back as it was when the attempt began, and say what was changed."""
@@ -251,7 +259,7 @@ class Asked:
     def _stopped(self, tried: mend.Tried) -> StepOutcome:
         attempt = tried.attempt
         if tried.stop:
-            self.run.halt(attempt.reason, tried.stop)
+            mend.halt(self.run, tried, self.role)
         foul = 5 if attempt.reason.startswith(FOULS) else 1
         return self._end(Status.FAILED, attempt.reason, code=tried.stop or foul)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.outcome import Rung
 from runner.plan import MAIN
 
 if TYPE_CHECKING:
@@ -36,10 +35,9 @@ def role_of(run: Run, fix: Fix | None) -> str:
     return fix.model or agent_of(run, fix).model
 
 
-def who(run: Run, fix: Fix | None, rung: Rung) -> tuple[str, str]:
+def who(run: Run, fix: Fix | None, role: str) -> tuple[str, str]:
     """Return the model id and the agent's name of an attempt."""
-    role = MAIN if rung is Rung.MAIN else role_of(run, fix)
-    name = MAIN if rung is Rung.MAIN or fix is None else fix.agent
+    name = MAIN if role == MAIN or fix is None else fix.agent
     return run.ports.choices[role].id, name
 
 

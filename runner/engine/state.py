@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from runner.events import Event
     from runner.git import Repository, StartState
     from runner.models.choice import Choice
-    from runner.outcome import Change, Mend
+    from runner.outcome import Change, Mend, OverBudget
     from runner.plan import AgentSpec, Options, Step, ValueType, Workflow
-    from runner.policy import Policy
+    from runner.policy import Outlook, Policy
     from runner.tools import Permit
     from runner.workspace.masking import Mask
     from runner.workspace.tree import Tree
@@ -120,8 +120,26 @@ class Ports:
     environ: Mapping[str, str]
     workers: Callable[[], Awaitable[Workers]]
     policy: Policy
+    outlook: Callable[[str, Sequence[str], bool], Awaitable[Outlook | None]]
+    """Estimates what rungs cost, for a kind of failure, roles, and whether it is irreversible."""
     shell: bool = False
     """Whether agents may have a free shell."""
+
+
+@frozen
+class Unpaid:
+    """A request that was not sent, for the budget does not cover it."""
+
+    role: str
+    ending: OverBudget
+
+    @property
+    def words(self) -> str:
+        """Why nothing new starts, in few words."""
+        lack = self.ending.lack
+        if lack is None or self.ending.disputed or lack.model:
+            return lack.words if lack else self.ending.detail
+        return f"the budget does not cover a request of {self.role}"
 
 
 @dataclass(slots=True)
@@ -146,6 +164,8 @@ class Run:
     stop: str = ""
     """Why nothing new starts any more; empty while the run goes on."""
     stop_code: int = 0
+    unpaid: Unpaid | None = None
+    """The request that ended the run, for its budget did not cover it."""
     signal: int | None = None
     """Number of the signal that told the run to end."""
     close_by: float = 0.0
@@ -173,6 +193,12 @@ class Run:
         """Let nothing new start; the first reason stays."""
         if not self.stop:
             self.stop, self.stop_code = reason, code
+
+    def halt_unpaid(self, unpaid: Unpaid, code: int) -> None:
+        """Let nothing new start, for the budget does not cover a request."""
+        if not self.stop:
+            self.unpaid = unpaid
+        self.halt(unpaid.words, code)
 
     def close(self, reason: str, code: int) -> None:
         """Let the run end now: what goes on is cancelled, what runs `always` gets a moment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.loader.agents import load_agents
 from runner.loader.builtin import builtin
-from runner.loader.config import load_config
+from runner.loader.config import config_name, load_config
 from runner.loader.find import find_workflow
 from runner.loader.inputs import resolve_inputs
 from runner.loader.language import workflow_schema
@@ -14,6 +14,7 @@ from runner.loader.steps import branch_problem
 __all__ = [
     "branch_problem",
     "builtin",
+    "config_name",
     "find_workflow",
     "load_agents",
     "load_config",

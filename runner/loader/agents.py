@@ -238,3 +238,21 @@ def _check(agents: Mapping[str, AgentSpec], workflow: Workflow) -> None:
             hint = did_you_mean(spec.model, roles, label="Roles")
             message = f"{spec.source}: the agent `{name}` asks for the model role `{spec.model}`"
             raise UsageError(f"{message}, which the workflow does not have", hint=hint)
+    _check_then(agents, workflow)
+
+
+def _check_then(agents: Mapping[str, AgentSpec], workflow: Workflow) -> None:
+    """Check that no `then` asks the role again that the agent's own file names."""
+    for step in workflow.steps:
+        match step.kind:
+            case Run(fix=Fix() as fix) | Prompt(fix=Fix() as fix):
+                if fix.then is not None and fix.then == (fix.model or agents[fix.agent].model):
+                    raise UsageError(
+                        f"step `{step.id}`: `then: {fix.then}` is the role that the agent "
+                        f"`{fix.agent}` is asked with first",
+                        hint="Name a dearer one, or leave it out.",
+                    )
+            case Uses(workflow=inner):
+                _check_then(agents, inner)
+            case _:
+                pass

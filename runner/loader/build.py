@@ -137,6 +137,7 @@ class _Builder:
             sha256=self.sha256,
             budget_given=given,
             default_fix=defaults.fix,
+            keep_warm=fields.get_or(WorkflowKeys.KEEP_WARM, "auto"),
         )
         return Built(workflow, tuple(around.mentions), self._overrides(), self.problems)
 

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 from runner.errors import UsageError
 from runner.loader.document import decode, read_document
 from runner.loader.files import read_file
-from runner.loader.problems import Unreadable
+from runner.loader.language import KEEP_WARM_SHAPE
+from runner.loader.problems import Problems, Unreadable
 from runner.loader.records import Field, Fields, Record, fields_of
-from runner.loader.shapes import Duration, Flag, ListOf, MapOf, Money, Text, Whole
+from runner.loader.shapes import Choice, Duration, Flag, ListOf, MapOf, Money, Text, Whole
 from runner.loader.vocabulary import MODEL_ID, NAME_TEXT, ROLE_TEXT, VARIABLE
-from runner.plan import Budget, Grants, Price, Provider, UserConfig
+from runner.plan import Budget, CacheOverride, Grants, Price, Provider, UserConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from runner.plan import PolicyName
 
 VARIABLE_NAME = "SUBRUNNER_CONFIG"
 """Names another file; `SUBRUNNER_CONFIG=` (empty) reads none."""
@@ -47,6 +50,19 @@ class PriceKeys:
     OUTPUT = Field("output", Money(), "Output.", required=True)
     CACHE_READ = Field("cache_read", Money(), "Input read from a cache; else as `input`.")
     CACHE_WRITE = Field("cache_write", Money(), "Input written to a cache; else as `input`.")
+    CACHE_WRITE_1H = Field(
+        "cache_write_1h", Money(), "Input written to it for an hour; else as `cache_write`."
+    )
+
+
+class CacheKeys:
+    """Keys of what is known of a model's prompt cache."""
+
+    MINIMUM = Field(
+        "minimum", Whole(0, 10**9), "Tokens that a prefix must have to be cached at all."
+    )
+    RETENTION = Field("retention", Duration(), "How long an entry is kept after its last use.")
+    LONGER = Field("longer", Duration(), "The longer retention that can be asked for.")
 
 
 class GrantKeys:
@@ -69,6 +85,12 @@ class CeilingKeys:
 _KEY_HINT = "Keys never stand in a file: name the variable that holds one by `key_env`."
 
 
+POLICY_SHAPE: Choice[PolicyName] = Choice(("expected-cost", "ladder", "main", "cheap"))
+
+
+_PRICE_EXAMPLE = "Write `{ input: 3, output: 15 }`, in USD per million tokens."
+
+
 class ConfigKeys:
     """Keys of the user's configuration."""
 
@@ -88,8 +110,23 @@ class ConfigKeys:
     )
     PRICES = Field(
         "prices",
-        MapOf(MODEL_ID, Record("a price", fields_of(PriceKeys), example="Write `input: 0`.")),
+        MapOf(MODEL_ID, Record("a price", fields_of(PriceKeys), example=_PRICE_EXAMPLE)),
         "USD per million tokens, by model id or `NAME:*`; before the bundled table.",
+    )
+    CACHES = Field(
+        "caches",
+        MapOf(
+            MODEL_ID,
+            Record("a prompt cache", fields_of(CacheKeys), example="Write `minimum: 1024`."),
+        ),
+        "What holds for prompt caches, by model id or `NAME:*`; before what is shipped.",
+    )
+    KEEP_WARM = Field(
+        "keep_warm", KEEP_WARM_SHAPE, "`off`: no workflow keeps main's prompt cache alive."
+    )
+    POLICY = Field("policy", POLICY_SHAPE, "How the first rung is chosen; default `expected-cost`.")
+    VALUE_OF_TIME = Field(
+        "value_of_time", Money(), "USD that an hour of waiting is worth; default 3.00."
     )
     GRANTS = Field("grants", Record("`grants`", fields_of(GrantKeys)), "What workflows may have.")
     CEILINGS = Field("ceilings", Record("`ceilings`", fields_of(CeilingKeys)), "At most, per run.")
@@ -136,6 +173,12 @@ def load_config(path: Path | None = None, *, environ: Mapping[str, str] = os.env
     return parse_config(read_file(default, "configuration file"), file=str(default))
 
 
+def config_name(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the path of the file that `load_config` reads, for people; empty for none."""
+    named = environ.get(VARIABLE_NAME)
+    return str(config_path()) if named is None else named
+
+
 def config_path() -> Path:
     """Return where the user's configuration is looked for."""
     from platformdirs import user_config_path  # noqa: PLC0415  5 ms that most commands never need
@@ -158,12 +201,17 @@ def parse_config(data: str | bytes, *, file: str) -> UserConfig:
     except Unreadable:
         problems.raise_if_any()
         raise UsageError(f"{file} cannot be read") from None
+    _check_caches(fields, problems)
     problems.raise_if_any()
     defaults = UserConfig()
     return UserConfig(
         models=fields.get_or(ConfigKeys.MODELS, {}),
         providers=_providers(fields),
         prices=_prices(fields),
+        caches=_caches(fields),
+        keep_warm=fields.get_or(ConfigKeys.KEEP_WARM, defaults.keep_warm),
+        policy=fields.get_or(ConfigKeys.POLICY, defaults.policy),
+        value_of_time=fields.get(ConfigKeys.VALUE_OF_TIME),
         grants=_grants(fields.get(ConfigKeys.GRANTS)),
         ceilings=_ceilings(fields.get(ConfigKeys.CEILINGS)),
         keep_runs=fields.get_or(ConfigKeys.KEEP_RUNS, defaults.keep_runs),
@@ -186,9 +234,30 @@ def _prices(fields: Fields) -> dict[str, Price]:
             one.get_or(PriceKeys.OUTPUT, Decimal(0)),
             one.get(PriceKeys.CACHE_READ),
             one.get(PriceKeys.CACHE_WRITE),
+            one.get(PriceKeys.CACHE_WRITE_1H),
         )
         for model, one in fields.get_or(ConfigKeys.PRICES, {}).items()
     }
+
+
+def _caches(fields: Fields) -> dict[str, CacheOverride]:
+    return {
+        model: CacheOverride(
+            one.get(CacheKeys.MINIMUM), one.get(CacheKeys.RETENTION), one.get(CacheKeys.LONGER)
+        )
+        for model, one in fields.get_or(ConfigKeys.CACHES, {}).items()
+    }
+
+
+def _check_caches(fields: Fields, problems: Problems) -> None:
+    for one in fields.get_or(ConfigKeys.CACHES, {}).values():
+        kept, longer = one.get(CacheKeys.RETENTION), one.get(CacheKeys.LONGER)
+        if kept is not None and longer is not None and longer <= kept:
+            problems.add(
+                "`longer` must be longer than `retention`",
+                one.value(CacheKeys.LONGER),
+                hint="Write `{ retention: 5m, longer: 1h }`, or leave it out.",
+            )
 
 
 def _grants(fields: Fields | None) -> Grants:

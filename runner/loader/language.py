@@ -46,7 +46,7 @@ from runner.loader.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from runner.plan import ValueType, When
+    from runner.plan import KeepWarm, ValueType, When
 
 MAX_STEPS = 2_000
 TOOLS = ("read_file", "edit_file", "write_file", "list", "grep", "check", "shell")
@@ -84,10 +84,11 @@ class FixKeys:
 
     AGENT = Field("agent", AGENT_TEXT, "The agent that mends; default `fixer`.")
     MODEL = Field("model", ROLE_TEXT, "A model role; default the agent's own.")
+    THEN = Field("then", ROLE_TEXT, "A dearer model role, asked between it and main; default none.")
     ATTEMPTS = Field("attempts", Whole(1, 10), "Tries by subagents; default 2.")
     TURNS = Field("turns", Whole(1, 100), "Requests of one attempt at most.")
     SECONDS = Field("seconds", Duration(86_400), "Time of one attempt at most.")
-    USD = Field("usd", Money(), "Money of this step at most.")
+    USD = Field("usd", Money(), "Money of this step's subagents at most.")
     WRITE = Field(
         "write", ListOf(GLOB, "globs"), "What a mend may write; default all but protected."
     )
@@ -336,6 +337,11 @@ BUDGET_SHAPE = Record(
 )
 
 
+KEEP_WARM_SHAPE: Choice[KeepWarm] = Choice(
+    ("auto", "off"), foreign={"false": "off", "never": "off", "true": "auto", "on": "auto"}
+)
+
+
 class InputKeys:
     """Keys of an input."""
 
@@ -399,6 +405,11 @@ class WorkflowKeys:
     )
     STEPS = Field(
         "steps", ListOf(STEP, "steps", least=1, most=MAX_STEPS), "What is done.", required=True
+    )
+    KEEP_WARM = Field(
+        "keep_warm",
+        KEEP_WARM_SHAPE,
+        "Whether main's prompt cache is kept alive where that is cheaper; default `auto`.",
     )
     OVERRIDES = Field(
         "overrides",

@@ -72,6 +72,7 @@ def fix_of(value: bool | str | Fields | None, base: Fix | None) -> Fix | None:  
             return Fix(
                 agent=value.get_or(FixKeys.AGENT, start.agent),
                 model=value.get(FixKeys.MODEL) or start.model,
+                then=value.get(FixKeys.THEN) or start.then,
                 attempts=value.get_or(FixKeys.ATTEMPTS, start.attempts),
                 turns=_first(value.get(FixKeys.TURNS), start.turns),
                 seconds=_first(value.get(FixKeys.SECONDS), start.seconds),

@@ -353,15 +353,30 @@ def check_fix(value: bool | str | Fields, node: Node, around: Surroundings) -> N
         case str():
             mention_fixer(value, node, around)
         case Fields():
-            agent, role = value.get(FixKeys.AGENT), value.get(FixKeys.MODEL)
+            agent = value.get(FixKeys.AGENT)
             if agent is not None:
                 mention_fixer(agent, value.value(FixKeys.AGENT), around)
-            if role is not None and role not in around.roles:
-                hint = did_you_mean(role, around.roles, label="Roles")
-                at = value.value(FixKeys.MODEL)
-                around.problems.add(f"there is no model role `{role}`", at, hint=hint)
+            for key in (FixKeys.MODEL, FixKeys.THEN):
+                role = value.get(key)
+                if role is not None and role not in around.roles:
+                    hint = did_you_mean(role, around.roles, label="Roles")
+                    around.problems.add(
+                        f"there is no model role `{role}`", value.value(key), hint=hint
+                    )
+            _check_then(value, around)
         case _:
             assert_never(value)
+
+
+def _check_then(fix: Fields, around: Surroundings) -> None:
+    """Check that `then` is another role than the first, and not main's."""
+    then = fix.get(FixKeys.THEN)
+    if then is None or then not in (MAIN, fix.get(FixKeys.MODEL)):
+        return
+    message, hint = "`then` is the role that is asked first", "Name a dearer one, or leave it out."
+    if then == MAIN:
+        message, hint = "`then` is no place for main", "Write `escalate: true`: it comes last."
+    around.problems.add(message, fix.value(FixKeys.THEN), hint=hint)
 
 
 def mention_fixer(name: str, node: Node, around: Surroundings) -> None:

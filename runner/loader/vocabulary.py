@@ -38,7 +38,8 @@ VARIABLE = Text(
 )
 ROLE_TEXT = Text(
     "a model role",
-    pattern=r"[a-z][a-z0-9_-]*",
+    # `keepalive` is the ledger's: requests that only keep main's prompt cache.
+    pattern=r"(?!keepalive$)[a-z][a-z0-9_-]*",
     rule="Write `main`, `cheap` or a name that `models` adds; a vendor's id stands in `models`.",
     max_length=40,
 )

@@ -6,9 +6,11 @@ Light on purpose: a run that asks no model never imports a model library; the fi
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.cache import rules_of
 from runner.frozen import frozen
 from runner.models.choice import SCRIPT, is_scripted, split
 
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     import httpx2
     from pydantic_ai.models import Model
 
+    from runner.cache import CacheRules
     from runner.events import Sink
+    from runner.models.metered import MeteredModel
     from runner.models.scripted import Player
     from runner.models.transport import RequestLimits
     from runner.money import Purse
     from runner.outcome import Ending
-    from runner.plan import Price, Provider
+    from runner.plan import CacheOverride, Price, Provider
 
 WINDOW = 200_000
 """Tokens of a context window where nobody says."""
 DECLARED_WINDOW = 128_000
 """The same for a server that the user declared."""
+_OPENAI = re.compile(r"https://([a-z0-9-]+\.)*openai\.com(?=[/:]|$)", re.IGNORECASE)
 
 
 @frozen
@@ -61,6 +66,8 @@ class Models:
         environ: Keys and base URLs; by default this process's environment.
         root: Where a relative `script:FILE` is looked up; by default the working directory.
         prices: The user's own, by model id or `provider:*`, before the bundled table.
+        caches: What the user knows of prompt caches, by model id or `provider:*`.
+        strict_prefix: Refuse a main request that does not extend the one before.
         limits: Times and tries of a request.
     """
 
@@ -73,6 +80,8 @@ class Models:
         environ: Mapping[str, str] | None = None,
         root: Path | None = None,
         prices: Mapping[str, Price] | None = None,
+        caches: Mapping[str, CacheOverride] | None = None,
+        strict_prefix: bool = False,
         limits: RequestLimits | None = None,
     ) -> None:
         self._purse = purse
@@ -81,6 +90,8 @@ class Models:
         self._environ = dict(os.environ if environ is None else environ)
         self._root = root or Path()
         self._prices = dict(prices or {})
+        self._caches = dict(caches or {})
+        self._strict = strict_prefix
         self._limits = limits
         self._client: httpx2.AsyncClient | None = None
         self._players: dict[Path, Player] = {}
@@ -93,14 +104,17 @@ class Models:
         conversation: str,
         asking: Callable[[], Asking],
         cache_key: str = "",
-    ) -> Model:
+        main: bool = False,
+    ) -> MeteredModel:
         """Open a model for one conversation: one subagent's run, or one main conversation.
 
         Args:
-            role: Model role, for the ledger; only `main` may draw on what is kept back.
+            role: Model role, for the ledger.
             model_id: `provider:model`, `NAME:model` of a declared server, or `script:FILE`.
             conversation: Its id, as recorded.
             asking: Step, attempt and purse of the next request.
+            main: Whether this is the main conversation: its requests must extend each other, and
+                may draw on what is kept back.
             cache_key: Names the fixed part to vendors that route by a key (OpenAI): the agent's
                 name, or the conversation.
 
@@ -124,14 +138,39 @@ class Models:
             wired=wired,
             scripted=is_scripted(model_id),
             prices=self._prices,
+            rules=self.cache_rules(model_id),
+            main=main,
+            strict=self._strict,
         )
         return MeteredModel(model, terms, asking=asking, purse=self._purse, emit=self._emit)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is asked: a provider billed more than is possible."""
+        return self._purse.disputed
 
     def priced_as(self, model_id: str) -> str | None:
         """Tell the id whose prices hold; `None` costs nothing: a script that names no model."""
         if is_scripted(model_id):
             return self._player(model_id).script.priced_as
+        from runner.price import UNLISTED, own_price  # noqa: PLC0415  start-up: runs without models
+
+        if own_price(model_id, self._prices) is None and self._elsewhere(model_id):
+            return f"{UNLISTED}:{model_id}"
         return model_id
+
+    def _elsewhere(self, model_id: str) -> bool:
+        """Whether somebody else answers than the vendor whose prices the table has."""
+        provider = split(model_id)[0]
+        if provider in self._providers:
+            return True
+        # Every server of one's own speaks it; other vendors' protocols lead to the vendor at last.
+        base_url = self._environ.get("OPENAI_BASE_URL") if provider == "openai-chat" else None
+        return bool(base_url) and _OPENAI.match(base_url) is None
+
+    def cache_rules(self, model_id: str) -> CacheRules | None:
+        """Tell what is known of a model's prompt cache; `None` for a script's too."""
+        return None if is_scripted(model_id) else rules_of(model_id, self._caches)
 
     def window(self, model_id: str) -> int:
         """Tell the tokens of a model's context window, or what is assumed where nobody says."""

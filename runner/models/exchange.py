@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,29 +14,39 @@ from runner import price
 from runner.errors import RunnerError
 from runner.events import ModelResponded, Notice
 from runner.frozen import frozen
-from runner.money import Worst
+from runner.models.guard import Guard, Memory, PrefixBrokenError
+from runner.money import OverBudgetError, Worst
 from runner.outcome import Usage
-from runner.plan import MAIN
-from runner.prefix import Api, Prefix, extends, new_bytes, prefix_of_json
+from runner.plan import KEEPALIVE
+from runner.prefix import Api, extends, model_in, new_bytes, prefix_of_json
+from runner.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-    from runner.events import Sink
+    from runner.cache import CacheRules
+    from runner.events import Event, Sink
     from runner.models import Asking
-    from runner.money import Purse, Reservation
+    from runner.money import Purse, Reservation, Room
     from runner.plan import Price
 
 OUTPUT_TOKENS = 8_000
 """Asked for where nobody says how long an answer may be; all of it is reserved."""
+LONG_OUTPUT_TOKENS = 32_000
+"""Asked for once more after an answer that was cut off."""
 LEAST_OUTPUT_TOKENS = 2_000
 """An answer may be shortened to this much before a request is given up for want of money."""
 UNSEEN_TOKENS = 1_024
 """Tokens that a provider adds out of sight: its own instructions for tools, markers of roles."""
 UNSEEN_IN_TURN = 256
+MOST_BYTES_PER_TOKEN = 16
+"""A provider that counts fewer tokens left a part out, such as what it read from its cache: its
+count is no bound of the next request."""
 LONGEST_ANSWER = 128_000
 """Assumed where the wire does not say."""
+_HOUR = re.compile(rb'"ttl"\s*:\s*"1h"')
+"""A cache marker that asks for an hour; in a text its quotes would be escaped."""
 
 
 @frozen
@@ -52,15 +63,16 @@ class Terms:
     """Whether requests pass our transport; else they are looked at before they leave."""
     scripted: bool
     prices: Mapping[str, Price]
+    main: bool = False
+    """Whether it is the main conversation, whatever its role is called."""
+    rules: CacheRules | None = None
+    """What is known of the model's prompt cache."""
+    strict: bool = False
+    """Whether a main request that does not extend the one before is refused."""
 
 
-@dataclass(slots=True)
-class Memory:
-    """What the last answered request of a conversation looked like."""
-
-    messages: int = 0
-    prefix: Prefix | None = None
-    input_tokens: int = 0
+class TooLateError(RunnerError):
+    """Raised instead of sending a keep-alive that would cost more than it saves."""
 
 
 class ShortenError(Exception):
@@ -75,19 +87,34 @@ class Exchange:
     """One request with all its tries: the transport's gate."""
 
     def __init__(
-        self, terms: Terms, asking: Asking, purse: Purse, memory: Memory, emit: Sink
+        self,
+        terms: Terms,
+        asking: Asking,
+        purse: Purse,
+        memory: Memory,
+        emit: Sink,
+        *,
+        again: bool = False,
     ) -> None:
+        """*again* sends the last request once more, only to keep its cache: once, or not at all."""
         self.terms = terms
         self.asking = asking
         self.started = time.monotonic()
         self.at = datetime.now(UTC)
-        self.prefix: Prefix | None = None
+        self.answer = LONGEST_ANSWER
+        """How many tokens the answer to the last try may have."""
         self.stopped: BaseException | None = None
         """What kept a try from being sent; vendor clients wrap it in errors of their own."""
         self._purse = purse
         self._memory = memory
+        memory.under_way += 1
+        self.guard = Guard(terms.rules, memory, main=terms.main, again=again)
         self._emit = emit
         self._reservation: Reservation | None = None
+        self._again = again
+        self._tried = False
+        self._hour = True
+        """Whether a cache write for an hour may be billed."""
 
     async def before(self, path: str, body: bytes) -> None:
         """Reserve the worst case of a try, which no longer waits for anything else after."""
@@ -95,7 +122,7 @@ class Exchange:
         if api is None:
             return
         try:
-            await self._reserve(api, body)
+            await self._reserve(api, path, body)
         except (RunnerError, ShortenError) as error:
             self.stopped = error
             raise
@@ -112,19 +139,34 @@ class Exchange:
         if reservation is None:
             return
         reservation.lost()
-        self._emit(self.row(Usage(requests=1), reservation, known=False))
+        self._tell(self.row(Usage(requests=1), reservation, known=False))
 
     def waiting(self, why: str, seconds: float) -> None:
         """Tell people that the provider is tried again."""
+        if self._again:
+            return
         text = f"{self.terms.model_id}: {why}, trying again in {seconds:.3g} s"
-        self._emit(Notice(text, self.asking.step))
+        self._tell(Notice(text, self.asking.step))
+
+    def _tell(self, event: Event) -> None:
+        """Emit from within a vendor's client, which would take a full disk for a bad connection."""
+        try:
+            self._emit(event)
+        except Exception as error:
+            self.stopped = error
+            raise
 
     def close(self) -> None:
         """End the exchange; a reservation that is still open is of a request nobody knows about."""
+        self._memory.under_way -= 1
         self.lost()
 
-    def settle(self, usage: Usage, *, measured: bool) -> ModelResponded:
-        """Book what the response used and return its row of the ledger."""
+    def settle(self, usage: Usage, *, measured: bool, other: str = "") -> ModelResponded:
+        """Book what the response used and return its row of the ledger.
+
+        What an *other* model used is not measured by the price of the one that was asked for.
+        """
+        measured = measured and not other
         reservation, self._reservation = self._reservation, None
         assert reservation is not None, "a response without a request"
         spent = self._cost(usage) if measured else None
@@ -135,7 +177,7 @@ class Exchange:
             reservation.settle(spent, tokens)
         else:
             reservation.lost()
-            self._emit(Notice(self._unusable(reservation.worst), self.asking.step))
+            self._emit(Notice(self._unusable(reservation.worst, other), self.asking.step))
         if reservation.outcome == "disputed":
             self._emit(Notice(self._disputed(reservation.worst, spent, tokens), self.asking.step))
         return self.row(usage, reservation, known=known, spent=spent)
@@ -144,82 +186,150 @@ class Exchange:
         self, usage: Usage, reservation: Reservation, *, known: bool, spent: Decimal | None = None
     ) -> ModelResponded:
         """Make a row of the ledger; without a known cost it is what was booked: the worst case."""
+        return self._row(usage, spent if known else reservation.worst.usd)
+
+    def _row(self, usage: Usage, usd: Decimal | None) -> ModelResponded:
         return ModelResponded(
             step=self.asking.step,
             attempt=self.asking.attempt,
-            role=self.terms.role,
+            role=KEEPALIVE if self._again else self.terms.role,
             asked=self.terms.model_id,
             served="",
             usage=usage,
-            cost_usd=spent if known else reservation.worst.usd,
+            cost_usd=usd,
             seconds=time.monotonic() - self.started,
             conversation=self.terms.conversation,
             scripted=self.terms.scripted,
+            at=self.at.timestamp(),
+            prices=self._table(),
         )
 
-    def continuity(self) -> str:
-        """Say how the request follows the one before: `first`, `extends`, or where it differs."""
-        if self._memory.prefix is None:
-            return "first"
-        if self.prefix is None:
-            return "unreadable"
-        return extends(self._memory.prefix, self.prefix) or "extends"
+    def _table(self) -> tuple[str, ...]:
+        """Name and date of the price table; empty where the user's own price holds, or none."""
+        model, own = self.terms.priced_as, self.terms.prices
+        if model is None or model in own or f"{model.partition(':')[0]}:*" in own:
+            return ()
+        return price.source()
 
-    async def _reserve(self, api: Api, body: bytes) -> None:
+    async def _reserve(self, api: Api, path: str, body: bytes) -> None:
+        if self._again and self._tried:
+            raise TooLateError("it was not answered at the first try")
+        # A client that asks again before its last answer was settled pays for that, too.
+        self.lost()
+        # Prices have dates: those of the try count, not of when it began to wait for its turn.
+        self.at = datetime.now(UTC)
         fields = cast("Mapping[str, Any]", json.loads(body))
-        self.prefix = prefix_of_json(api, fields, len(body))
-        kept = self.terms.role == MAIN
-        tokens = self._input_bound(len(body))
-        answer = _answer_limit(fields)
+        prefix = prefix_of_json(api, fields, len(body), model=model_in(path))
+        self.guard.look(prefix, fields)
+        if self.terms.strict and self.guard.broken:
+            self._refuse_broken()
+        # What the wire does not ask for cannot be billed; of other clients' wires nobody knows.
+        self._hour = not self.terms.wired or _HOUR.search(body) is not None
+        kept = self.terms.main and not self._again
+        tokens, answer = self._input_bound(len(body)), _answer_limit(fields)
+        self.answer = answer
+        if self._again:
+            self._reserve_again(self._worst(tokens, answer))
+            return
+        while True:
+            room = self._purse.headroom(kept=kept)
+            worst = self._within(tokens, answer, room)
+            try:
+                self._reservation = await self._purse.reserve(worst, kept=kept)
+            except OverBudgetError:
+                # While it waited others may have used up what a long answer takes, not a shorter.
+                if self._purse.headroom(kept=kept) == room:
+                    raise
+            else:
+                self._begin()
+                return
+
+    def _reserve_again(self, worst: Worst) -> None:
+        """Reserve for a keep-alive, which neither waits for money nor is of use when it is late."""
+        if not self.guard.fresh:
+            raise TooLateError("the cache has expired")
+        self._reservation = self._purse.reserve_now(worst)
+        if self._reservation is None:
+            raise TooLateError("the budget cannot cover it now")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tried = True
+        self.guard.begin()
+
+    def _refuse_broken(self) -> None:
+        """Record a main request that would lose the prompt cache, and do not send it."""
+        continuity = self.guard.continuity(None)
+        assert continuity is not None, "only main's requests can break a prefix"
+        self._tell(replace(self._row(Usage(), price.NOTHING), continuity=continuity))
+        raise PrefixBrokenError(
+            f"A request of the main conversation does not extend the one before: {continuity.how}.",
+            hint="Nothing was sent (--strict-prefix). This is a defect of runner: report it.",
+        )
+
+    def _within(self, tokens: int, answer: int, room: Room) -> Worst:
+        """The worst case; where that has no room, a shorter answer's, which is never sent so.
+
+        Raises:
+            ShortenError: With the longest answer that has room.
+        """
         worst = self._worst(tokens, answer)
-        room = self._purse.headroom(kept=kept)
-        if room is not None and worst.usd is not None and worst.usd > room:
-            least = min(answer, LEAST_OUTPUT_TOKENS)
-            if self._dollars(tokens, least) <= room and least < answer:
-                raise ShortenError(self._longest(tokens, least, answer, room))
-            # Nothing helps: refused below, with the least that would have been needed.
-            worst = self._worst(tokens, least)
-        self._reservation = await self._purse.reserve(worst, kept=kept)
+        if room.covers(worst):
+            return worst
+        least = min(answer, LEAST_OUTPUT_TOKENS)
+        shortest = self._worst(tokens, least)
+        if least < answer and room.covers(shortest):
+            raise ShortenError(self._longest(tokens, least, answer, room))
+        # Nothing helps: refused by the purse, with the least that would have been needed.
+        return shortest
 
     def _input_bound(self, size: int) -> int:
         """Bound the prompt's tokens: none is less than a byte.
 
         What the provider counted for the part that it has seen, and the bytes of what is new.
         """
-        memory, whole = self._memory, size + UNSEEN_TOKENS
-        if memory.prefix is None or self.prefix is None or memory.input_tokens == 0:
+        before, counted = self._memory.prefix, self._memory.input_tokens
+        now, whole = self.guard.prefix, size + UNSEEN_TOKENS
+        if before is None or now is None or extends(before, now):
             return whole
-        if extends(memory.prefix, self.prefix):
+        if counted * MOST_BYTES_PER_TOKEN < before.size:
             return whole
-        fresh = new_bytes(memory.prefix, self.prefix)
-        return min(whole, memory.input_tokens + fresh + UNSEEN_IN_TURN)
+        return min(whole, counted + new_bytes(before, now) + UNSEEN_IN_TURN)
 
     def _worst(self, input_tokens: int, answer: int) -> Worst:
         if self.terms.priced_as is None:
             return Worst(price.NOTHING, input_tokens + answer)
         usd = price.worst_case(
-            self.terms.priced_as, input_tokens, answer, self.at, prices=self.terms.prices
+            self.terms.priced_as,
+            input_tokens,
+            answer,
+            self.at,
+            prices=self.terms.prices,
+            hour=self._hour,
         )
-        return Worst(usd, input_tokens + answer)
+        return Worst(usd, input_tokens + answer, self.terms.priced_as)
 
-    def _dollars(self, input_tokens: int, answer: int) -> Decimal:
-        usd = self._worst(input_tokens, answer).usd
-        assert usd is not None, "a model that has a price has one for any size"
-        return usd
-
-    def _longest(self, tokens: int, least: int, most: int, room: Decimal) -> int:
-        """The longest answer that the room allows; known to be at least `least`."""
+    def _longest(self, tokens: int, least: int, most: int, room: Room) -> int:
+        """The longest answer that has room; known to be at least `least`."""
         sizes = range(least, most)
-        return least + bisect_right(sizes, room, key=lambda n: self._dollars(tokens, n)) - 1
+        # 0 where it has room, 1 beyond: all 0 come first.
+        beyond = bisect_right(
+            sizes, 0, key=lambda size: int(not room.covers(self._worst(tokens, size)))
+        )
+        return least + beyond - 1
 
     def _cost(self, usage: Usage) -> Decimal | None:
         if self.terms.priced_as is None:
             return price.NOTHING
         return price.cost(self.terms.priced_as, usage, self.at, prices=self.terms.prices)
 
-    def _unusable(self, worst: Worst) -> str:
+    def _unusable(self, worst: Worst, other: str) -> str:
+        """Say why a request counts at its worst case."""
         counted = "an unknown cost" if worst.usd is None else f"its worst case, ${worst.usd:.4f}"
-        return f"{self.terms.model_id} reported no usable usage; the request counts at {counted}"
+        why = "reported no usable usage"
+        if other:
+            why = f"was asked for, but `{one_line(other, 80)}` answered, whose price is another"
+        return f"{self.terms.model_id} {why}; the request counts at {counted}"
 
     def _disputed(self, worst: Worst, spent: Decimal | None, tokens: int) -> str:
         return (
@@ -234,13 +344,19 @@ def _api_of(path: str) -> Api | None:
         return "anthropic"
     if path.endswith("/chat/completions"):
         return "chat"
+    if path.endswith((":generateContent", ":streamGenerateContent")):
+        return "google"
     return "responses" if path.endswith("/responses") else None
 
 
 def _answer_limit(fields: Mapping[str, Any]) -> int:
-    """How long the answer may be, by the wire itself."""
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-        limit = fields.get(name)
-        if isinstance(limit, int):
-            return limit
-    return LONGEST_ANSWER
+    """How long the answer may be, by the wire itself; the largest number of those it has.
+
+    Google's bounds what is thought and what is answered together, as the others' do: seen, not
+    promised (github.com/googleapis/python-genai/issues/2062).
+    """
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    generation = cast("Mapping[str, Any]", fields.get("generationConfig") or {})
+    found = [*map(fields.get, names), generation.get("maxOutputTokens")]
+    limits = [limit for limit in found if isinstance(limit, int) and limit > 0]
+    return max(limits, default=LONGEST_ANSWER)

@@ -10,12 +10,14 @@ from typing import cast
 from pydantic_ai import exceptions as pai
 
 from runner.errors import ProviderError
+from runner.models.guard import PrefixBrokenError
 from runner.money import OverBudgetError
 from runner.outcome import (
     Ending,
     Exhausted,
     Misconfigured,
     OverBudget,
+    PrefixBroken,
     Refused,
     Unavailable,
 )
@@ -43,6 +45,8 @@ def ending_of(error: BaseException) -> Ending | None:
         return endings[0] if endings and None not in endings else None
     if isinstance(error, OverBudgetError):
         return _over_budget(error)
+    if isinstance(error, PrefixBrokenError):
+        return PrefixBroken(f"{error.message} {error.hint}")
     if isinstance(error, ProviderError):
         return _own(error)
     if isinstance(error, pai.ModelAPIError):
@@ -61,8 +65,15 @@ def ending_of(error: BaseException) -> Ending | None:
 
 def _over_budget(error: OverBudgetError) -> Ending:
     if error.purse == RUN_PURSE:
-        return OverBudget(error.needed, error.left, error.message, error.kept_back)
-    return Exhausted("usd", error.message)
+        return OverBudget(
+            error.needed,
+            error.left,
+            error.message,
+            kept_back=error.kept_back,
+            disputed=error.disputed,
+            lack=error.lack,
+        )
+    return Exhausted("usd", error.lack.words)
 
 
 def _own(error: ProviderError) -> Ending:

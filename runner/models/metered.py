@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from pydantic_ai.exceptions import AgentRunError, ModelAPIError, UnexpectedModelBehavior
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    IncompleteToolCall,
+    ModelAPIError,
+    UnexpectedModelBehavior,
+)
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_ai.models.wrapper import WrapperModel
 from typing_extensions import override
@@ -15,12 +20,20 @@ from typing_extensions import override
 from runner import price
 from runner.errors import RunnerError
 from runner.frozen import frozen
-from runner.models.exchange import OUTPUT_TOKENS, Exchange, Memory, ShortenError, Terms
+from runner.models import Asking
+from runner.models.exchange import (
+    LONG_OUTPUT_TOKENS,
+    OUTPUT_TOKENS,
+    Exchange,
+    ShortenError,
+    Terms,
+)
 from runner.models.failures import OtherModelServedError
+from runner.models.guard import Memory
+from runner.models.markers import mark
 from runner.models.rendering import render
 from runner.models.transport import paid_by
 from runner.outcome import Usage
-from runner.plan import MAIN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -30,13 +43,23 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
     from pydantic_ai.settings import ModelSettings
 
+    from runner.cache import Sent
     from runner.events import Sink
-    from runner.models import Asking
     from runner.money import Purse
 
 T = TypeVar("T")
+_Send: TypeAlias = "Callable[[list[ModelMessage], ModelSettings], Awaitable[T]]"
+
+_SMALLEST_ANSWER = {"openai": 16, "openai-responses": 16, "azure-responses": 16}
+"""The shortest answer in tokens that can be asked for, by provider; 1 elsewhere. OpenAI's Responses
+API refuses less than 16 (developers.openai.com/api/reference/resources/responses)."""
 
 _DATED = re.compile(r"[-@:](\d{8}|\d{4}-\d{2}-\d{2}|\d{2}-\d{2}|\d{2}-\d{4}|\d{4}|00\d)", re.ASCII)
+
+
+def smallest_answer(model_id: str) -> int:
+    """Tell the shortest answer, in tokens, that a model can be asked for."""
+    return _SMALLEST_ANSWER.get(model_id.partition(":")[0], 1)
 
 
 @frozen
@@ -64,6 +87,44 @@ class MeteredModel(WrapperModel):
         self._purse = purse
         self._emit = emit
         self._memory = Memory()
+        self._last: _Asked | None = None
+
+    @property
+    def asking(self) -> bool:
+        """Whether a request is under way."""
+        return self._memory.under_way > 0
+
+    @property
+    def sent(self) -> Sent | None:
+        """The last answered request as far as its prompt cache is concerned; `None`: not known."""
+        return self._memory.sent
+
+    async def keep_alive(self) -> None:
+        """Send the last answered request again, but for the smallest legal answer.
+
+        It is reserved, settled and recorded as any other, as role `keepalive`, paid by the run; it
+        is no part of the conversation.
+
+        Raises:
+            Exception: As `request`; `models.error_ending` tells what it means.
+        """
+        asked, terms = self._last, self._terms
+        if asked is None:
+            return
+        nobody = Asking("", 0)
+        exchange = Exchange(terms, nobody, self._purse, self._memory, self._emit, again=True)
+        least = smallest_answer(terms.model_id)
+        settings = cast("ModelSettings", {**asked.settings, "max_tokens": least})
+        try:
+            response = await self._once(
+                exchange,
+                asked,
+                settings,
+                lambda sent, chosen: self.wrapped.request(sent, chosen, asked.parameters),
+            )
+            self._record(exchange, response)
+        finally:
+            exchange.close()
 
     @override
     async def request(
@@ -72,18 +133,33 @@ class MeteredModel(WrapperModel):
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
-        asked = _Asked(messages, self._merged(model_settings), model_request_parameters)
+        merged = self._merged(model_settings)
+        asked = _Asked(list(messages), merged, model_request_parameters)
+        response, limit = await self._answered(asked)
+        if not _is_cut(response):
+            return response
+        # A call that is cut off may look whole: nobody acts on it, and it is no part of what was
+        # said. The same request with room for a longer answer costs less than a lost attempt.
+        longer = cast("ModelSettings", {**merged, "max_tokens": max(limit, LONG_OUTPUT_TOKENS)})
+        response, limit = await self._answered(replace(asked, settings=longer), more_than=limit)
+        if _is_cut(response):
+            raise _cut_off(limit)
+        return response
+
+    async def _answered(self, asked: _Asked, more_than: int = 0) -> tuple[ModelResponse, int]:
+        """Send, settle and record; return the answer and how many tokens it could have."""
         exchange = self._exchange()
         try:
             response = await self._send(
                 exchange,
                 asked,
-                lambda settings: self.wrapped.request(messages, settings, asked.parameters),
+                lambda sent, settings: self.wrapped.request(sent, settings, asked.parameters),
+                more_than=more_than,
             )
-            self._record(exchange, messages, response)
+            self._record(exchange, response, asked, said=not _is_cut(response))
         finally:
             exchange.close()
-        return response
+        return response, exchange.answer
 
     @asynccontextmanager
     @override
@@ -94,50 +170,66 @@ class MeteredModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
-        asked = _Asked(messages, self._merged(model_settings), model_request_parameters)
+        merged = self._merged(model_settings)
+        asked = _Asked(list(messages), merged, model_request_parameters)
         exchange = self._exchange()
         async with AsyncExitStack() as stack:
             stack.callback(exchange.close)
             stream = await self._send(
                 exchange,
                 asked,
-                lambda settings: stack.enter_async_context(
-                    self.wrapped.request_stream(messages, settings, asked.parameters, run_context)
+                lambda sent, settings: stack.enter_async_context(
+                    self.wrapped.request_stream(sent, settings, asked.parameters, run_context)
                 ),
             )
             yield stream
             response = stream.get()
             # Only a stream read to its end tells its usage; any other is booked at its worst case.
             if response.finish_reason is not None:
-                self._record(exchange, messages, response)
+                self._record(exchange, response, asked)
+
+    def _take_up(self, asked: _Asked, response: ModelResponse) -> str:
+        """Keep an answered request; return the messages that are new since the one before."""
+        memory, messages = self._memory, asked.messages
+        seen = memory.messages if memory.messages <= len(messages) else 0
+        memory.messages = len(messages) + 1
+        return ModelMessagesTypeAdapter.dump_json([*messages[seen:], response]).decode()
 
     def _merged(self, given: ModelSettings | None) -> ModelSettings:
         merged = {"max_tokens": OUTPUT_TOKENS, **(self.wrapped.settings or {}), **(given or {})}
         return cast("ModelSettings", merged)
 
     async def _send(
-        self, exchange: Exchange, asked: _Asked, send: Callable[[ModelSettings], Awaitable[T]]
+        self, exchange: Exchange, asked: _Asked, send: _Send[T], *, more_than: int = 0
     ) -> T:
-        """Send, with a shorter answer if only that can be paid."""
-        try:
-            return await self._once(exchange, asked, asked.settings, send)
-        except ShortenError as short:
-            exchange.stopped = None
-            settings: dict[str, Any] = {**asked.settings, "max_tokens": short.tokens}
-            return await self._once(exchange, asked, cast("ModelSettings", settings), send)
+        """Send, with a shorter answer if only that can be paid.
+
+        And with a shorter one yet, as others spend meanwhile: each is shorter than the one before.
+        """
+        settings = asked.settings
+        while True:
+            try:
+                return await self._once(exchange, asked, settings, send)
+            except ShortenError as short:
+                exchange.stopped = None
+                if short.tokens <= more_than:
+                    raise _cut_off(more_than) from None
+                settings = cast("ModelSettings", {**settings, "max_tokens": short.tokens})
 
     async def _once(
         self,
         exchange: Exchange,
         asked: _Asked,
         settings: ModelSettings,
-        send: Callable[[ModelSettings], Awaitable[T]],
+        send: _Send[T],
     ) -> T:
+        rules = self._terms.rules
+        sent = mark(self.wrapped, rules, asked.messages, settings, asked.parameters)
         try:
             with paid_by(exchange):
                 if not self._terms.wired:
                     await exchange.before("/messages", _unwired(asked, settings))
-                return await send(settings)
+                return await send(*sent)
         except Exception as error:
             converted = _unwrapped(exchange, error, self.model_name)
             if converted is error:
@@ -149,24 +241,32 @@ class MeteredModel(WrapperModel):
         return Exchange(self._terms, asking, asking.purse or self._purse, self._memory, self._emit)
 
     def _record(
-        self, exchange: Exchange, messages: list[ModelMessage], response: ModelResponse
+        self,
+        exchange: Exchange,
+        response: ModelResponse,
+        asked: _Asked | None = None,
+        *,
+        said: bool = True,
     ) -> None:
-        """Settle and write the row before anybody acts on the response."""
+        """Settle and write the row before anybody acts on the response.
+
+        Args:
+            exchange: The request.
+            response: Its answer.
+            asked: What was asked; `None` for a keep-alive, which asks nothing new.
+            said: Whether the answer is part of the conversation; not one that was cut off.
+        """
         usage, measured = _usage_of(response)
-        served = response.model_name or ""
-        asked = self.wrapped.model_name
+        served, name = response.model_name or "", self.wrapped.model_name
         # Another model has another price: what was reserved for the one asked for is booked whole.
-        right = not served or serves(asked, served)
-        row = exchange.settle(usage, measured=measured and right)
-        memory = self._memory
-        seen = memory.messages if memory.messages <= len(messages) else 0
-        new = [*messages[seen:], response]
-        prefix = exchange.continuity() if self._terms.role == MAIN else ""
-        memory.messages = len(messages) + 1
-        memory.prefix = exchange.prefix
-        memory.input_tokens = usage.input_tokens if measured and price.plausible(usage) else 0
-        written = ModelMessagesTypeAdapter.dump_json(new).decode()
-        self._emit(replace(row, served=served, messages=written, prefix=prefix))
+        right = not served or serves(name, served)
+        row = exchange.settle(usage, measured=measured, other="" if right else served)
+        told = measured and price.plausible(usage)
+        continuity = exchange.guard.continuity(usage.cache_read_tokens if told else None)
+        exchange.guard.remember(usage if told else None)
+        self._last = asked or self._last
+        written = self._take_up(asked, response) if asked is not None and said else ""
+        self._emit(replace(row, served=served, messages=written, continuity=continuity))
         if not right:
             raise OtherModelServedError(
                 f"{self._terms.model_id} was asked for, but `{served}` answered.",
@@ -180,6 +280,15 @@ def _unwired(asked: _Asked, settings: ModelSettings) -> bytes:
     return body[:-1] + f',"max_tokens":{settings.get("max_tokens", OUTPUT_TOKENS)}}}'.encode()
 
 
+def _is_cut(response: ModelResponse) -> bool:
+    """Tell whether an answer ended at its limit; the last call in it may lack its end."""
+    return response.finish_reason == "length"
+
+
+def _cut_off(limit: int) -> IncompleteToolCall:
+    return IncompleteToolCall(f"the answer was cut off at {limit} tokens")
+
+
 def serves(asked: str, served: str) -> bool:
     """Tell whether `served` is the model asked for, or a dated version of it."""
     one, other = (name.lower().removeprefix("models/") for name in (asked, served))
@@ -189,18 +298,25 @@ def serves(asked: str, served: str) -> bool:
     )
 
 
+_HITS = "prompt_cache_hit_tokens"
+"""How DeepSeek names what it read from its cache; the library leaves it among the details. The
+misses are the rest of the prompt: api-docs.deepseek.com/guides/kv_cache."""
+
+
 def _usage_of(response: ModelResponse) -> tuple[Usage, bool]:
     """The usage as reported, and whether it was reported at all."""
     reported = response.usage
     usage = Usage(
         requests=1,
         input_tokens=reported.input_tokens,
-        cache_read_tokens=reported.cache_read_tokens,
+        cache_read_tokens=reported.cache_read_tokens or reported.details.get(_HITS, 0),
         cache_write_tokens=reported.cache_write_tokens,
         cache_write_1h_tokens=reported.cache_write_1h_tokens,
         output_tokens=reported.output_tokens,
     )
-    return usage, usage.input_tokens > 0 and not reported.unmeasured_requests
+    # An answer that took no token is a count left out.
+    told = usage.input_tokens > 0 and (usage.output_tokens > 0 or not response.parts)
+    return usage, told and not reported.unmeasured_requests
 
 
 _TYPED = (AgentRunError, RunnerError)

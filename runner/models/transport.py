@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """Statuses worth another try: the provider is busy or broken, not the request."""
+_OUT_OF_TIME = frozenset({408, 504, 524})
 _NEVER_SENT = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -160,14 +161,14 @@ class RetryTransport(httpx2.AsyncBaseTransport):
             return False
         if _garbled(response):
             return state.attempt_number >= 2
-        asked = retry_after(response.headers, datetime.now(UTC))
+        asked = _asked(response)
         return response.headers.get("x-should-retry") == "false" or (
             asked is not None and asked > self._limits.longest_wait
         )
 
     def _wait(self, state: RetryCallState) -> float:
         response = _response(state)
-        asked = None if response is None else retry_after(response.headers, datetime.now(UTC))
+        asked = None if response is None else _asked(response)
         backoff = self._limits.first_wait * 2.0 ** (state.attempt_number - 1)
         return min(self._limits.longest_wait, backoff if asked is None else max(asked, 0.0))
 
@@ -205,6 +206,21 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     return seconds if seconds >= 0 else None
 
 
+def retry_info(content: bytes) -> float | None:
+    """Read the seconds that Google asks to wait in the body of an error; `None` when it does not.
+
+    `google.rpc.RetryInfo` among the details of the error, which comes without a header:
+    github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto.
+    """
+    try:
+        details: list[Any] = json.loads(content)["error"]["details"]
+        asked = next(str(one["retryDelay"]) for one in details if "retryDelay" in one)
+        seconds = float(asked.removesuffix("s"))
+    except (ValueError, TypeError, LookupError, StopIteration, RecursionError):
+        return None
+    return seconds if seconds >= 0 else None
+
+
 def _until(text: str, now: datetime) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
@@ -214,6 +230,13 @@ def _until(text: str, now: datetime) -> float | None:
         moment = moment.replace(tzinfo=UTC)
     seconds = (moment - now).total_seconds()
     return seconds if seconds >= 0 else None
+
+
+def _asked(response: httpx2.Response) -> float | None:
+    asked = retry_after(response.headers, datetime.now(UTC))
+    if asked is None and response.status_code in {429, 503}:
+        asked = retry_info(response.content)
+    return asked
 
 
 def _response(state: RetryCallState) -> httpx2.Response | None:
@@ -253,10 +276,10 @@ def _provably_refused(response: httpx2.Response) -> bool:
     """Whether an error answer rules out that the provider did, and bills, the work.
 
     A 4xx is a refusal. A 5xx is one when it is the provider's own (a JSON object with `error`), not
-    a gateway's page: behind a gateway the work may have been done.
+    a gateway's page: behind a gateway the work may have been done. Who ran out of time had begun.
     """
     status = response.status_code
-    if status < 400 or status == 408:
+    if status < 400 or status in _OUT_OF_TIME:
         return False
     if status < 500:
         return True

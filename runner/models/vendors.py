@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 from anthropic import AsyncAnthropic
@@ -78,6 +79,8 @@ def open_vendor(model_id: str, wiring: Wiring, *, cache_key: str) -> Opened:
             made = OpenAIProvider(openai_client=_openai(wiring))
             settings = _openai_settings(settings, cache_key, responses=False)
             return Opened(OpenAIChatModel(name, provider=made, settings=settings), wired=True)
+        case "google":
+            return Opened(_google(name, wiring, settings), wired=True)
         case _:
             return _other(model_id, provider, wiring, settings)
 
@@ -90,11 +93,16 @@ def _settings(limits: RequestLimits) -> ModelSettings:
 def _openai_settings(base: ModelSettings, cache_key: str, *, responses: bool) -> ModelSettings:
     settings: dict[str, Any] = {**base}
     if cache_key:
-        settings["openai_prompt_cache_key"] = cache_key
+        settings["openai_prompt_cache_key"] = _bounded(cache_key)
     if responses:
         # Nothing of a repository stays with the vendor; reasoning comes back encrypted instead.
         settings["openai_store"] = False
     return cast("ModelSettings", settings)
+
+
+def _bounded(key: str) -> str:
+    """A key that is not refused: beyond 64 characters OpenAI answers `string_above_max_length`."""
+    return key if len(key) <= 64 else hashlib.sha256(key.encode()).hexdigest()
 
 
 def _anthropic(wiring: Wiring) -> AsyncAnthropic:
@@ -126,6 +134,22 @@ def _openai_client(wiring: Wiring, key: str, base_url: str | None) -> AsyncOpenA
         timeout=wiring.client.timeout,
         max_retries=0,
     )
+
+
+def _google(name: str, wiring: Wiring, settings: ModelSettings) -> Model:
+    # As google-genai reads them: the newer name of the key first.
+    key = wiring.environ.get("GOOGLE_API_KEY") or wiring.environ.get("GEMINI_API_KEY")
+    if not key:
+        raise _missing("GOOGLE_API_KEY")
+    try:
+        from runner.models.gemini import gemini  # noqa: PLC0415  an extra, and slow to import
+    except ImportError as error:
+        raise ProviderError(
+            f"`google:{name}` cannot be asked: {error}",
+            hint="pip install 'subagent-runner[google]'",
+        ) from error
+    base_url = wiring.environ.get("GOOGLE_GEMINI_BASE_URL") or None
+    return gemini(name, key=key, base_url=base_url, client=wiring.client, settings=settings)
 
 
 class _DeclaredProvider(VLLMProvider):

@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from runner.report.nouns import (
     Baseline,
+    Break,
     GitReport,
     ModelReport,
     PrefixReport,
     Report,
     RungReport,
     RunStatus,
+    Spent,
     StepReport,
     StepStatus,
+    Total,
     exit_code,
+    guarded,
     meaning,
 )
-from runner.report.published import SCHEMA, to_json
+from runner.report.published import SCHEMA, exact, ledger_json, prefix_json, to_json
 from runner.report.tally import Tally, summarise
 
 __all__ = [
     "SCHEMA",
     "Baseline",
+    "Break",
     "GitReport",
     "ModelReport",
     "PrefixReport",
     "Report",
     "RunStatus",
     "RungReport",
+    "Spent",
     "StepReport",
     "StepStatus",
     "Tally",
+    "Total",
+    "exact",
     "exit_code",
+    "guarded",
+    "ledger_json",
     "meaning",
+    "prefix_json",
     "summarise",
     "to_json",
 ]

@@ -11,7 +11,9 @@ from runner.frozen import frozen
 from runner.outcome import Attempt, Rung, StepOutcome, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from runner.events import Continuity, ModelResponded
 
 RunStatus = Literal["succeeded", "failed", "cancelled", "running", "killed"]
 """`running` and `killed` only where no last event was seen: of a live run, and of a dead one."""
@@ -26,12 +28,56 @@ _PRECEDENCE = (6, 3, 5, 4, 1)
 
 
 @frozen
+class Total:
+    """What some rows of the ledger come to."""
+
+    usage: Usage = field(default_factory=Usage)
+    known_usd: Decimal = Decimal(0)
+    """Of the rows whose cost is known, exact."""
+    unknown: int = 0
+    """Rows whose cost is not known."""
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """The cost; `None` when that of any row is unknown, which is not zero."""
+        return None if self.unknown else self.known_usd
+
+    def plus(self, row: ModelResponded) -> Total:
+        """Return this with one more row."""
+        known = self.known_usd if row.cost_usd is None else self.known_usd + row.cost_usd
+        return Total(self.usage + row.usage, known, self.unknown + (row.cost_usd is None))
+
+
+@frozen
+class Spent:
+    """What one attempt had of one model."""
+
+    step: str
+    """Empty for a keep-alive of main's prompt cache, which belongs to no step."""
+    attempt: int
+    rung: Rung
+    role: str
+    model: str
+    """The model asked for."""
+    total: Total
+
+
+@frozen
 class ModelReport:
-    """What one model role used. A cost of `None` is unknown, which is not zero."""
+    """What one model role used."""
 
     id: str
-    usage: Usage = field(default_factory=Usage)
-    cost_usd: Decimal | None = Decimal(0)
+    total: Total = Total()
+
+    @property
+    def usage(self) -> Usage:
+        """Its tokens."""
+        return self.total.usage
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Its cost; `None` is unknown, which is not zero."""
+        return self.total.cost_usd
 
 
 @frozen
@@ -43,8 +89,17 @@ class RungReport:
     """Steps that this rung settled."""
     attempts: int = 0
     seconds: float = 0.0
-    usage: Usage = field(default_factory=Usage)
-    cost_usd: Decimal | None = Decimal(0)
+    total: Total = Total()
+
+    @property
+    def usage(self) -> Usage:
+        """Its tokens."""
+        return self.total.usage
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Its cost; `None` is unknown, which is not zero."""
+        return self.total.cost_usd
 
 
 @frozen
@@ -68,11 +123,18 @@ class StepReport:
     """The failing output, cleaned and capped; empty on success."""
     hint: str = ""
     """What to do next, as the engine says it."""
+    may_fail: bool = False
+    """Whether its failure is no failure of the run: `allow_failure`."""
 
     @property
     def failed(self) -> bool:
         """Whether it ended badly by itself; a blocked or cancelled step did not."""
         return self.status == "failed"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it failed and was allowed to."""
+        return self.failed and self.may_fail
 
 
 @frozen
@@ -89,13 +151,27 @@ class GitReport:
 
 
 @frozen
+class Break:
+    """A request of the main conversation that did not extend the one before."""
+
+    request: int
+    """Its number among all requests of the main conversation, from 1, keep-alives included."""
+    step: str
+    """Empty for a keep-alive."""
+    where: str
+    """Where it first differs."""
+
+    def __str__(self) -> str:
+        return f"{self.step or 'keep-alive'}: {self.where}"
+
+
+@frozen
 class PrefixReport:
     """Whether each request of the main conversation extended the one before."""
 
     requests: int = 0
     conversations: int = 0
-    breaks: tuple[str, ...] = ()
-    """One line for each request that did not: its step and where it first differs."""
+    breaks: tuple[Break, ...] = ()
 
     @property
     def unbroken(self) -> bool:
@@ -148,9 +224,21 @@ class Report:
     budget_usd: Decimal | None = None
     budget_seconds: float | None = None
     budget_given: bool = True
+    lacked: str = ""
+    """What a request needed that the budget did not cover, what is spent and what is left."""
+    advice: str = ""
+    """What to give more of, where the run ended for want of it."""
     notices: tuple[str, ...] = ()
     uncommitted: tuple[str, ...] = ()
     """Paths that the run changed and that no commit of it took up."""
+    ledger: tuple[ModelResponded, ...] = ()
+    """One row for each model response, in order, without its messages."""
+    by_attempt: tuple[Spent, ...] = ()
+    """The ledger summed up by step, attempt and model, in order of the first response."""
+    by_step: Mapping[str, Total] = field(default_factory=dict[str, Total])
+    """The ledger summed up by step; keep-alives under the empty name."""
+    prices: tuple[str, str] | None = None
+    """Name and date of the price table; `None` when no cost is from it."""
 
     @property
     def ok(self) -> bool:
@@ -173,6 +261,16 @@ class Report:
             exit_code=1 if self.exit_code is None else self.exit_code,
             hint=f"See: runner show {self.run_id}",
         )
+
+
+def guarded(report: Report) -> Iterator[tuple[ModelResponded, Continuity]]:
+    """Yield the rows of the main conversation and its keep-alives, each with its continuity.
+
+    A run that an older release recorded has rows of main without one: they are left out.
+    """
+    for row in report.ledger:
+        if row.continuity is not None:
+            yield row, row.continuity
 
 
 _MEANINGS = {

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
+from runner.report.nouns import guarded
+
 if TYPE_CHECKING:
-    from runner.outcome import Attempt
-    from runner.report.nouns import ModelReport, Report, StepReport
+    from runner.outcome import Attempt, Usage
+    from runner.report.nouns import Break, ModelReport, Report, StepReport
 
 SCHEMA = 1
 """Raised only when a key goes or changes its meaning."""
+
+_PRICES = ("source", "date")
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -45,9 +49,76 @@ def to_json(report: Report) -> dict[str, Any]:
             "requests": report.prefix.requests,
             "conversations": report.prefix.conversations,
             "unbroken": report.prefix.unbroken,
-            "breaks": list(report.prefix.breaks),
+            "breaks": [_break_json(one) for one in report.prefix.breaks],
         },
+        "prices": None if report.prices is None else dict(zip(_PRICES, report.prices, strict=True)),
         "steps": [_step_json(step) for step in report.steps],
+    }
+
+
+def ledger_json(report: Report) -> list[dict[str, Any]]:
+    """Return the ledger: an object for each model response, its cost exact, as a text or null."""
+    rungs = {(one.step, one.attempt, one.role): one.rung.value for one in report.by_attempt}
+    return [
+        {
+            "number": number,
+            "at": row.at,
+            "step": row.step,
+            "attempt": row.attempt,
+            "rung": rungs[row.step, row.attempt, row.role],
+            "role": row.role,
+            "asked": row.asked,
+            "served": row.served,
+            "conversation": row.conversation,
+            **_tokens_json(row.usage),
+            "cost_usd": None if row.cost_usd is None else exact(row.cost_usd),
+            "seconds": _seconds(row.seconds),
+            "scripted": row.scripted,
+        }
+        for number, row in enumerate(report.ledger, start=1)
+    ]
+
+
+def prefix_json(report: Report) -> list[dict[str, Any]]:
+    """Return an object for each request of the main conversation that its guard looked at."""
+    return [
+        {
+            "number": number,
+            "at": row.at,
+            "step": row.step,
+            "attempt": row.attempt,
+            "role": row.role,
+            "conversation": row.conversation,
+            "blocks": how.blocks,
+            "bytes": how.size,
+            "digest": how.digest,
+            "how": how.how,
+            "broken": how.broken,
+            "cached_tokens": row.usage.cache_read_tokens,
+            "expected_tokens": how.expected,
+            "why": how.why,
+        }
+        for number, (row, how) in enumerate(guarded(report), start=1)
+    ]
+
+
+def exact(usd: Decimal) -> str:
+    """Write all digits of an amount, never as `1E-7`, without zeros at the end."""
+    text = f"{usd:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _break_json(one: Break) -> dict[str, Any]:
+    return {"request": one.request, "step": one.step, "where": one.where}
+
+
+def _tokens_json(usage: Usage) -> dict[str, int]:
+    return {
+        "input_tokens": usage.input_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "output_tokens": usage.output_tokens,
     }
 
 
@@ -55,10 +126,7 @@ def _model_json(model: ModelReport) -> dict[str, Any]:
     return {
         "id": model.id,
         "requests": model.usage.requests,
-        "input_tokens": model.usage.input_tokens,
-        "cache_read_tokens": model.usage.cache_read_tokens,
-        "cache_write_tokens": model.usage.cache_write_tokens,
-        "output_tokens": model.usage.output_tokens,
+        **_tokens_json(model.usage),
         "cost_usd": _json(model.cost_usd),
     }
 

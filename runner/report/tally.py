@@ -20,19 +20,26 @@ from runner.events import (
     StepPlan,
     StepStarted,
 )
-from runner.outcome import Attempt, Rung, Status, StepOutcome, Usage, add_cost
+from runner.outcome import Attempt, Rung, Status, StepOutcome
+from runner.plan import KEEPALIVE
 from runner.report.nouns import (
+    Baseline,
+    Break,
     GitReport,
     ModelReport,
     PrefixReport,
     Report,
     RungReport,
+    Spent,
     StepReport,
     StepStatus,
+    Total,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from runner.events import Continuity
 
 
 def summarise(events: Iterable[Event], *, alive: bool = True, until: float | None = None) -> Report:
@@ -61,16 +68,17 @@ class Tally:
         self._attempts: dict[str, list[Attempt]] = {}
         self._outcomes: dict[str, StepOutcome] = {}
         self._rung_of: dict[tuple[str, int], Rung] = {}
+        self._ledger: list[ModelResponded] = []
+        self._total = Total()
         self._models: dict[str, ModelReport] = {}
-        self._spent: dict[str, tuple[Usage, Decimal | None]] = {}
-        """By rung."""
-        self._cost_of: dict[str, Decimal | None] = {}
-        """By step."""
-        self._known = Decimal(0)
+        self._by_rung: dict[Rung, Total] = {}
+        self._by_step: dict[str, Total] = {}
+        self._by_attempt: dict[tuple[str, int, str, str], Spent] = {}
+        self._prices: tuple[str, str] | None = None
         self._unpaid = Decimal(0)
         self._conversations: set[str] = set()
         self._prefixes = 0
-        self._breaks: list[str] = []
+        self._breaks: list[Break] = []
         self._git: dict[str, str] = {}
         self._notices: list[str] = []
         self._scripted = False
@@ -104,14 +112,13 @@ class Tally:
         """
         start, end = self._start, self._end
         seconds = max(0.0, (until or start.started_at) - start.started_at)
-        costs = [model.cost_usd for model in self._models.values()]
         return Report(
             run_id=start.run_id,
             workflow=start.workflow,
             status=end.status if end else "running" if alive else "killed",
             exit_code=end.exit_code if end else None,
             seconds=end.seconds if end else seconds,
-            cost_usd=None if None in costs else self._known,
+            cost_usd=self._total.cost_usd,
             scripted=start.scripted or self._scripted,
             git=self._git_report(),
             sandbox=start.sandbox,
@@ -120,16 +127,23 @@ class Tally:
             prefix=PrefixReport(self._prefixes, len(self._conversations), tuple(self._breaks)),
             steps=self._steps(alive=alive),
             rungs=self._rungs(),
-            known_cost_usd=self._known,
+            known_cost_usd=self._total.known_usd,
             scripted_usd=self._unpaid,
             file=start.file,
             root=start.root,
             started_at=start.started_at,
             budget_usd=start.budget_usd,
             budget_seconds=start.budget_seconds,
-            budget_given=start.budget_given,
+            budget_given=_usd_given(start),
+            lacked=end.lacked if end else "",
+            advice=end.advice if end else "",
             notices=tuple(self._notices),
             uncommitted=end.uncommitted if end else (),
+            baseline=Baseline(end.inline_usd, end.switch_usd) if end else Baseline(),
+            ledger=tuple(self._ledger),
+            by_attempt=tuple(self._by_attempt.values()),
+            by_step=dict(self._by_step),
+            prices=self._prices,
         )
 
     def _begin(self, event: RunStarted) -> None:
@@ -142,27 +156,36 @@ class Tally:
         } | self._models
 
     def _pay(self, event: ModelResponded) -> None:
-        before = self._models.get(event.role, ModelReport(event.asked))
-        cost = add_cost(before.cost_usd, event.cost_usd)
-        self._models[event.role] = ModelReport(event.asked, before.usage + event.usage, cost)
-        rung = self._rung_of.get((event.step, event.attempt))
-        if rung is None:
-            rung = Rung.MAIN if event.prefix else Rung.SUBAGENT
-        usage, cost = self._spent.get(rung, (Usage(), Decimal(0)))
-        self._spent[rung] = (usage + event.usage, add_cost(cost, event.cost_usd))
-        cost = self._cost_of.get(event.step, Decimal(0))
-        self._cost_of[event.step] = add_cost(cost, event.cost_usd)
-        self._known += event.cost_usd or 0
-        self._unpaid += (event.cost_usd or 0) * event.scripted
-        self._scripted |= event.scripted
-        if event.prefix:
-            self._guard(event)
+        # What was said is in the journal; rows are held in memory while the run goes on.
+        row = replace(event, messages="")
+        self._ledger.append(row)
+        self._total = self._total.plus(row)
+        before = self._models.get(row.role, ModelReport(row.asked)).total
+        self._models[row.role] = ModelReport(row.asked, before.plus(row))
+        rung = self._rung(row)
+        self._by_rung[rung] = self._by_rung.get(rung, Total()).plus(row)
+        self._by_step[row.step] = self._by_step.get(row.step, Total()).plus(row)
+        key = (row.step, row.attempt, row.role, row.asked)
+        known = self._by_attempt.get(key)
+        spent = (known.total if known else Total()).plus(row)
+        self._by_attempt[key] = Spent(row.step, row.attempt, rung, row.role, row.asked, spent)
+        if len(row.prices) == 2 and row.cost_usd is not None:
+            self._prices = (row.prices[0], row.prices[1])
+        self._unpaid += (row.cost_usd or 0) * row.scripted
+        self._scripted |= row.scripted
+        if row.continuity is not None:
+            self._guard(row, row.continuity)
 
-    def _guard(self, event: ModelResponded) -> None:
+    def _rung(self, row: ModelResponded) -> Rung:
+        """A keep-alive is of main's conversation, and of no attempt."""
+        otherwise = Rung.MAIN if row.continuity or row.role == KEEPALIVE else Rung.SUBAGENT
+        return self._rung_of.get((row.step, row.attempt), otherwise)
+
+    def _guard(self, row: ModelResponded, continuity: Continuity) -> None:
         self._prefixes += 1
-        self._conversations.add(event.conversation)
-        if event.prefix not in ("first", "extends"):
-            self._breaks.append(f"{event.step}: {event.prefix}")
+        self._conversations.add(row.conversation)
+        if continuity.broken:
+            self._breaks.append(Break(self._prefixes, row.step, continuity.how))
 
     def _note(self, event: Event) -> None:
         match event:
@@ -200,15 +223,15 @@ class Tally:
         outcome = self._outcomes.get(step)
         if outcome is not None and outcome.status is Status.CANCELLED and not outcome.attempts:
             # Whoever ended it could not tell what had been tried and paid until then.
-            tried, cost = tuple(self._attempts.get(step, ())), self._cost_of.get(step, Decimal(0))
-            outcome = replace(outcome, attempts=tried, cost_usd=cost)
+            tried = tuple(self._attempts.get(step, ()))
+            outcome = replace(outcome, attempts=tried, cost_usd=self._cost_of(step))
         if outcome is None:
             return StepReport(
                 step,
                 plan.kind,
                 plan.title,
                 self._open_status(step, alive=alive),
-                cost_usd=self._cost_of.get(step, Decimal(0)),
+                cost_usd=self._cost_of(step),
                 attempts=tuple(self._attempts.get(step, ())),
             )
         return StepReport(
@@ -221,13 +244,18 @@ class Tally:
             verified=outcome.verified,
             seconds=outcome.seconds,
             # The ledger knows what a step paid that was cut off before it could tell.
-            cost_usd=self._cost_of.get(step, outcome.cost_usd),
+            cost_usd=self._cost_of(step, outcome.cost_usd),
             outputs=outcome.outputs,
             log=outcome.log,
             attempts=outcome.attempts or tuple(self._attempts.get(step, ())),
             tail=outcome.tail,
             hint=outcome.hint,
+            may_fail=step in self._start.may_fail,
         )
+
+    def _cost_of(self, step: str, otherwise: Decimal | None = Decimal(0)) -> Decimal | None:
+        total = self._by_step.get(step)
+        return otherwise if total is None else total.cost_usd
 
     def _open_status(self, step: str, *, alive: bool) -> StepStatus:
         if self._end is not None:
@@ -237,19 +265,24 @@ class Tally:
         return "running" if alive else "interrupted"
 
     def _rungs(self) -> tuple[RungReport, ...]:
-        return tuple(self._rung(rung) for rung in Rung)
+        return tuple(self._rung_report(rung) for rung in Rung)
 
-    def _rung(self, rung: Rung) -> RungReport:
+    def _rung_report(self, rung: Rung) -> RungReport:
         attempts = dict(self._attempts) | {
             outcome.id: list(outcome.attempts) for outcome in self._outcomes.values()
         }
         here = [one for tried in attempts.values() for one in tried if one.rung is rung]
-        usage, cost = self._spent.get(rung, (Usage(), Decimal(0)))
         return RungReport(
             rung,
             steps=sum(outcome.rung is rung for outcome in self._outcomes.values()),
             attempts=len(here),
             seconds=sum(one.seconds for one in here),
-            usage=usage,
-            cost_usd=cost,
+            total=self._by_rung.get(rung, Total()),
         )
+
+
+def _usd_given(start: RunStarted) -> bool:
+    """Tell whether somebody chose how much money the run may cost."""
+    if start.budget_default is None:
+        return start.budget_given
+    return "usd" not in start.budget_default
