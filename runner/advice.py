@@ -45,11 +45,6 @@ def means_of(prepared: Prepared) -> Means:
     )
 
 
-def lacked(role: str, ending: OverBudget) -> str:
-    """Say what the request that was not sent needed, what is spent and what is left."""
-    return ending.detail.replace("The next request ", f"The next request of {role} ", 1)
-
-
 def for_budget(ending: OverBudget, means: Means) -> str:
     """Say what to give more of so that the request is sent, and where that is written."""
     lack = ending.lack

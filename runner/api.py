@@ -29,7 +29,6 @@ from runner.journal import Journal, new_run_id
 from runner.outcome import Status, StepOutcome
 from runner.plan import MAIN, Options, Prompt, Uses
 from runner.plan import Run as RunStep
-from runner.policy import ladder
 from runner.prepare import Prepared, find_and_load, plan_of, prepare, work_tree
 from runner.report import Baseline, Tally, exit_code
 from runner.workspace.masking import Mask
@@ -92,7 +91,7 @@ async def execute(
         # What escapes its command is still found, for it becomes this process's child.
         stack.enter_context(adopting())
         chosen = policy or prepared.options.policy or prepared.config.policy
-        decide = policy_of_run(chosen) if isinstance(chosen, str) else chosen
+        decide = chosen if callable(chosen) else policy_of_run(chosen)
         session = Session(prepared, journal, run_id, sinks, decide)
         try:
             return await session.go(stack, handle_signals=handle_signals)
@@ -367,10 +366,8 @@ class Session:
         kind: str,
         roles: Sequence[str],
         irreversible: bool,  # noqa: FBT001  as the port says it
-    ) -> Outlook | None:
-        """Estimate what the rungs cost for a failure; for the ladder nobody looks."""
-        if self.policy in (ladder, policy_of_run("ladder")):
-            return None
+    ) -> Outlook:
+        """Estimate what the rungs cost for a failure, just before a model is asked."""
         workers = await self._load_workers(stack, run)
         return workers.outlook(kind, roles, irreversible)
 
@@ -455,9 +452,8 @@ class Session:
 
         if run.unpaid is None:
             return {"advice": advice.for_time(advice.means_of(self.prepared))}
-        role, ending = run.unpaid.role, run.unpaid.ending
-        means = advice.means_of(self.prepared)
-        return {"lacked": advice.lacked(role, ending), "advice": advice.for_budget(ending, means)}
+        ending, means = run.unpaid.ending, advice.means_of(self.prepared)
+        return {"lacked": ending.detail, "advice": advice.for_budget(ending, means)}
 
     def _baseline(self) -> Baseline:
         """Estimate what the run's work would have cost otherwise; nothing if no model was asked."""

@@ -60,6 +60,34 @@ class RunStarted:
     budget_tokens: int | None = None
     budget_default: tuple[Literal["usd", "time"], ...] | None = None
     """Ceilings that nobody gave; `None` in an older release's journal: both, or none if given."""
+    trace_parent: str = ""
+    """The `TRACEPARENT` that the run was started with (W3C Trace Context); empty where there was
+    none that is well formed."""
+    trace_state: str = ""
+
+
+@frozen
+class RunResumed:
+    """A run is taken up again whose process is gone; its first event in a new process."""
+
+    life: int
+    """How many processes have worked at the run by now, this one included: 2 or more."""
+    at: float
+    """Seconds since the epoch."""
+    external: tuple[str, ...] = ()
+    """Paths that somebody else changed since the run was last alive."""
+    trace_parent: str = ""
+    trace_state: str = ""
+
+
+@frozen
+class Waited:
+    """A step could not go on at once; told when the waiting is over and was worth telling."""
+
+    step: str
+    reason: Literal["slot", "tree"]
+    """`slot`: as many steps as may were running; `tree`: another step held the tree."""
+    seconds: float
 
 
 @frozen
@@ -87,6 +115,10 @@ class CommandStarted:
     step: str
     purpose: Purpose
     command: str
+    number: int = 0
+    """From 1 within the run; its span in the trace goes by it."""
+    argv: tuple[str, ...] = ()
+    """What is executed; empty in an older release's journal."""
 
 
 @frozen
@@ -109,6 +141,8 @@ class CommandFinished:
     seconds: float
     output_bytes: int
     log: str
+    number: int = 0
+    """That of its `CommandStarted`."""
 
 
 @frozen
@@ -116,7 +150,7 @@ class Continuity:
     """How a request of the main conversation follows the one before, as a prompt cache sees it."""
 
     how: str
-    """`first`, `extends`, `same` (a keep-alive), `unreadable`, or where it first differs."""
+    """`first`, `extends`, `same` (a keep-alive), or where it first differs."""
     blocks: int = 0
     """Tools, instructions and parts of messages in it."""
     size: int = 0
@@ -170,6 +204,29 @@ class ToolCalled:
     summary: str
     """Arguments in one short line, for people."""
     failed: bool = False
+    attempt: int = 0
+    call: str = ""
+    """The provider's id of the call."""
+    seconds: float = 0.0
+    output_bytes: int = 0
+    """Of the answer, before it was cut."""
+    truncated: bool = False
+    reason: str = ""
+    """Why it failed or was refused, in one line."""
+
+
+@frozen
+class ModelRetried:
+    """A try of a request failed for a reason of the provider's; it is tried again."""
+
+    step: str
+    attempt: int
+    role: str
+    model: str
+    error: str
+    """In few words: `429`, `529`, `timed out` ..."""
+    delay: float
+    """Seconds until the next try."""
 
 
 @frozen
@@ -269,12 +326,15 @@ class RunFinished:
 
 Event = (
     RunStarted
+    | RunResumed
     | StepStarted
+    | Waited
     | AttemptStarted
     | CommandStarted
     | CommandOutput
     | CommandFinished
     | ModelResponded
+    | ModelRetried
     | ToolCalled
     | SnapshotTaken
     | Restored

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +111,6 @@ POLICIES: Mapping[str, Policy] = {
 """By the names that the command line and the configuration know them by."""
 
 
-@cache
 def policy_of_run(name: PolicyName) -> Policy:
     """Return a policy by its name; whoever set another than the default reads that in the record.
 

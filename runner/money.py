@@ -66,6 +66,13 @@ class Worst:
     """Input and output together."""
     model: str = ""
     """Whose price it is."""
+    role: str = ""
+    """Who asks, for messages."""
+
+    @property
+    def whose(self) -> str:
+        """What messages call the request."""
+        return f"The next request of {self.role}" if self.role else "The next request"
 
 
 @frozen
@@ -250,7 +257,7 @@ class Purse:
         if room is not None and worst.usd is None:
             raise self._unpriced(worst, room)
         if room is not None and worst.usd is not None and worst.usd > room:
-            raise self._short_of_money(worst.usd, room, kept=kept)
+            raise self._short_of_money(worst, worst.usd, room, kept=kept)
         if self.tokens is not None and worst.tokens > self.tokens - self.spent_tokens:
             raise self._short_of_tokens(worst, self.tokens, room)
 
@@ -275,7 +282,9 @@ class Purse:
             lack=Lack(f"no price is known for {model}", model=worst.model),
         )
 
-    def _short_of_money(self, needed: Decimal, room: Decimal, *, kept: bool) -> OverBudgetError:
+    def _short_of_money(
+        self, worst: Worst, needed: Decimal, room: Decimal, *, kept: bool
+    ) -> OverBudgetError:
         assert self.usd is not None, "only a ceiling can be too low"
         left, back = max(ZERO, room), ZERO if kept else self.keep_back
         digits = 4 if needed - left >= _LEAST_SHOWN and (not left or left >= _LEAST_SHOWN) else 6
@@ -283,7 +292,7 @@ class Purse:
         of = "" if self.parent is None else f" of the step's {_usd(self.usd)}"
         aside = f", {_usd(back)} kept back for an escalation" if back else ""
         return OverBudgetError(
-            f"The next request needs up to {most} (its worst case); of {_usd(self.usd)}, {spent} "
+            f"{worst.whose} needs up to {most} (its worst case); of {_usd(self.usd)}, {spent} "
             f"is spent{aside} and {rest} left.",
             purse=self.name,
             needed=needed,
@@ -299,7 +308,7 @@ class Purse:
     def _short_of_tokens(self, worst: Worst, tokens: int, room: Decimal | None) -> OverBudgetError:
         spent, left = self.spent_tokens, max(0, tokens - self.spent_tokens)
         return OverBudgetError(
-            f"The next request needs up to {worst.tokens:,} tokens (its worst case); of "
+            f"{worst.whose} needs up to {worst.tokens:,} tokens (its worst case); of "
             f"{tokens:,}, {spent:,} are spent and {left:,} left.",
             purse=self.name,
             needed=worst.usd,

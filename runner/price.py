@@ -5,6 +5,7 @@ Light until the first price is asked for: the table costs about 0.4 seconds to l
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -16,13 +17,15 @@ from runner.outcome import Usage
 from runner.plan import Price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from datetime import date
 
     from genai_prices.types import Usage as PricedUsage
 
 MILLION = Decimal(1_000_000)
 NOTHING = Decimal(0)
+_LARGEST = 1 << 23
+"""Tokens: no prompt is larger, so that no tier of prices begins above."""
 LONGEST_REQUEST = timedelta(minutes=30)
 """A dated price may begin, or a peak hour open, while a request runs: both ends are looked at."""
 
@@ -155,6 +158,30 @@ def _begins() -> Iterator[date]:
                 constraint = row.constraint
                 if isinstance(constraint, StartDateConstraint) and constraint.start_date <= today:
                     yield constraint.start_date
+
+
+class Remembered:
+    """Asks for a model's prices once for each tier, for the table is slow to ask.
+
+    A price that is the same for a smaller and a larger prompt is taken to be the same between.
+    """
+
+    def __init__(self, prices: Callable[[str, int], ClassPrices | None]) -> None:
+        self._prices = prices
+        self._known: dict[str, list[tuple[int, ClassPrices | None]]] = {}
+
+    def __call__(self, model: str, tokens: int) -> ClassPrices | None:
+        """Return what a token costs by class, in a prompt of so many tokens."""
+        known = self._known.setdefault(model, [])
+        if not known:
+            known += [(size, self._prices(model, size)) for size in (1, _LARGEST)]
+        at = bisect_right(known, tokens, key=lambda entry: entry[0])
+        below, above = known[max(0, at - 1)], known[min(at, len(known) - 1)]
+        if below[1] == above[1] or below[0] == tokens:
+            return below[1]
+        found = self._prices(model, tokens)
+        known.insert(at, (tokens, found))
+        return found
 
 
 def plausible(usage: Usage) -> bool:

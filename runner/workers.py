@@ -21,8 +21,9 @@ from runner.money import Purse
 from runner.outcome import Mend, Usage, add_cost
 from runner.outlook import VALUE_OF_TIME, Known, outlook_of
 from runner.plan import MAIN
+from runner.price import Remembered
 from runner.subagent import SubagentTask, run_subagent
-from runner.whatif import Assumptions, Remembered, baseline, observed
+from runner.whatif import Assumptions, baseline, observed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -230,8 +231,10 @@ class ModelWorkers:
     def _emit(self, event: Event) -> None:
         """Pass an event on, keeping the ledger's rows."""
         if isinstance(event, ModelResponded):
-            self._rows.setdefault((event.step, event.attempt), []).append(event)
-            if self._keeps_back and event.role == MAIN and event.usage.input_tokens > 0:
+            if event.step:  # a keep-alive is nobody's attempt
+                self._rows.setdefault((event.step, event.attempt), []).append(event)
+            main = event.continuity is not None  # not a subagent of main's model
+            if self._keeps_back and main and event.usage.input_tokens > 0:
                 self._keep_packet(event.usage.input_tokens + event.usage.output_tokens)
         self._listeners(event)
 

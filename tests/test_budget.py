@@ -337,7 +337,7 @@ async def test_a_ceiling_in_tokens_shortens_answers_and_then_refuses() -> None:
             assert 2_000 <= limit(ask) < 6_000
             with pytest.raises(OverBudgetError) as caught:
                 await bench.agent(HAIKU).run("Write it. " * 300)
-    assert caught.value.message.startswith("The next request needs up to ")
+    assert caught.value.message.startswith("The next request of cheap needs up to ")
     assert caught.value.message.endswith(
         " tokens (its worst case); of 6,000, 120 are spent and 5,880 left."
     )

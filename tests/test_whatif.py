@@ -37,13 +37,12 @@ from runner.events import (
     StepFinished,
 )
 from runner.outcome import Attempt, Rung, Status, StepOutcome, Usage, Verdict
-from runner.price import ClassPrices
+from runner.price import ClassPrices, Remembered
 from runner.report import Baseline, summarise, to_json
 from runner.whatif import (
     Assumptions,
     Changes,
     Line,
-    Remembered,
     alternatives,
     baseline,
     observed,

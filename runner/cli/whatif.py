@@ -25,7 +25,6 @@ from runner.whatif import (
     Assumptions,
     Changes,
     Command,
-    Remembered,
     Try,
     alternatives,
     models_of,
@@ -102,7 +101,7 @@ def whatif_command(run: str, state_dir: Path | None, directory: Path, **asked: A
     with journal_of(directory, state_dir) as journal:
         seen = observed(journal.events(journal.find(run)))
     config = load_config()
-    table = Remembered(
+    table = prices.Remembered(
         partial(
             _class_prices,
             at=datetime.fromtimestamp(seen.started_at, UTC),

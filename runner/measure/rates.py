@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from runner.outcome import Usage
-from runner.price import class_prices, cost
+from runner.price import Remembered, class_prices, cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,22 +15,19 @@ if TYPE_CHECKING:
     from runner.plan import Price
     from runner.price import ClassPrices
 
-    Tiers: TypeAlias = list[tuple[int, ClassPrices | None]]
     Mark: TypeAlias = tuple[Decimal | None, Decimal | None]
 
 _HOUR = 3600
 _DAY = 24 * _HOUR
 _LARGEST = 1 << 23
 """Tokens: no prompt is larger, so that no tier of prices begins above."""
-_MOST_TIERS = 8
 
 
 class Rates:
     """What a token of each class costs, remembered.
 
-    A model's tiers are looked for once, by halves, on the promise that a price that is the same for
-    a smaller and a larger prompt is the same between them; and again on a day on which the
-    smallest or the largest prompt costs something else.
+    A model's tiers are found again on a day on which the smallest or the largest prompt costs
+    something else.
 
     Args:
         prices: The user's own, by model id or `provider:*`.
@@ -39,8 +36,8 @@ class Rates:
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self._prices = prices
         self._steps: dict[str, int] = {}
-        self._of_day: dict[tuple[str, int], Tiers] = {}
-        self._of_mark: dict[tuple[str, Mark], Tiers] = {}
+        self._of_day: dict[tuple[str, int], Remembered] = {}
+        self._of_mark: dict[tuple[str, Mark], Remembered] = {}
 
     def of(self, model: str, at: float | None, prompt: int) -> ClassPrices | None:
         """Return a model's prices; `None` when none are known.
@@ -55,16 +52,16 @@ class Rates:
         if step is None:
             step = self._steps[model] = self._step(model, moment)
         key = (model, int(moment // step))
-        tiers = self._of_day.get(key)
-        if tiers is None:
-            tiers = self._of_day[key] = self._tiers(model, key[1] * step)
-        return next((price for upper, price in tiers if prompt <= upper), tiers[-1][1])
+        table = self._of_day.get(key)
+        if table is None:
+            table = self._of_day[key] = self._table(model, key[1] * step)
+        return table(model, prompt)
 
-    def _tiers(self, model: str, at: float) -> Tiers:
-        mark = self._mark(model, at)
-        if (model, mark) not in self._of_mark:
-            self._of_mark[model, mark] = self._found(model, at)
-        return self._of_mark[model, mark]
+    def _table(self, model: str, at: float) -> Remembered:
+        """Return the prices of a time, the same table for times of the same prices."""
+        when, mark = datetime.fromtimestamp(at, UTC), self._mark(model, at)
+        fresh = Remembered(lambda name, size: class_prices(name, when, self._prices, size))
+        return self._of_mark.setdefault((model, mark), fresh)
 
     def _mark(self, model: str, at: float) -> Mark:
         """Return what tells a day's prices from another's: two requests' cost."""
@@ -81,20 +78,3 @@ class Rates:
         hours = range(1, 24) if first[0] is not None else ()
         varies = any(self._mark(model, start + hour * _HOUR) != first for hour in hours)
         return _HOUR if varies else _DAY
-
-    def _asked(self, model: str, at: float, prompt: int) -> ClassPrices | None:
-        return class_prices(model, datetime.fromtimestamp(at, UTC), self._prices, prompt)
-
-    def _found(self, model: str, at: float) -> Tiers:
-        tiers: Tiers = []
-        size, here = 1, self._asked(model, at, 1)
-        last = None if here is None else self._asked(model, at, _LARGEST)
-        while here != last and len(tiers) < _MOST_TIERS:
-            low, high = size, _LARGEST
-            while high - low > 1:
-                middle = (low + high) // 2
-                same = self._asked(model, at, middle) == here
-                low, high = (middle, high) if same else (low, middle)
-            tiers.append((low, here))
-            size, here = high, self._asked(model, at, high)
-        return [*tiers, (_LARGEST, here)]

@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.cache import rules_of
 from runner.frozen import frozen
 from runner.models.choice import SCRIPT, is_scripted, split
 
@@ -170,6 +169,8 @@ class Models:
 
     def cache_rules(self, model_id: str) -> CacheRules | None:
         """Tell what is known of a model's prompt cache; `None` for a script's too."""
+        from runner.cache import rules_of  # noqa: PLC0415  start-up: its patterns
+
         return None if is_scripted(model_id) else rules_of(model_id, self._caches)
 
     def window(self, model_id: str) -> int:

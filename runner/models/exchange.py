@@ -298,7 +298,7 @@ class Exchange:
 
     def _worst(self, input_tokens: int, answer: int) -> Worst:
         if self.terms.priced_as is None:
-            return Worst(price.NOTHING, input_tokens + answer)
+            return Worst(price.NOTHING, input_tokens + answer, role=self.terms.role)
         usd = price.worst_case(
             self.terms.priced_as,
             input_tokens,
@@ -307,7 +307,7 @@ class Exchange:
             prices=self.terms.prices,
             hour=self._hour,
         )
-        return Worst(usd, input_tokens + answer, self.terms.priced_as)
+        return Worst(usd, input_tokens + answer, self.terms.priced_as, self.terms.role)
 
     def _longest(self, tokens: int, least: int, most: int, room: Room) -> int:
         """The longest answer that has room; known to be at least `least`."""

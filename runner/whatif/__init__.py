@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from runner.frozen import frozen
-from runner.whatif.assume import SOURCES, Assumptions, Remembered, stated
+from runner.whatif.assume import SOURCES, Assumptions, stated
 from runner.whatif.changed import Retention, with_models, with_retention
 from runner.whatif.lines import Line, as_it_was, baseline, by_switching, in_main, models_of
 from runner.whatif.observed import Command, Observed, Try, observed
@@ -29,7 +29,6 @@ __all__ = [
     "Command",
     "Line",
     "Observed",
-    "Remembered",
     "Retention",
     "Try",
     "alternatives",

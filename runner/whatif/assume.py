@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import fields
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 
     Prices = Callable[[str, int], ClassPrices | None]
     """What a model's token costs by class, in a prompt of so many tokens; `None`: unknown."""
-
-_LARGEST = 1 << 23
-"""Tokens: no prompt is larger."""
 
 
 @frozen(kw_only=True)
@@ -84,27 +80,3 @@ def stated(assume: Assumptions) -> dict[str, Any]:
     return {
         name: float(value) if isinstance(value, Decimal) else value for name, value in found.items()
     }
-
-
-class Remembered:
-    """Asks for a model's prices once for each tier, for the table is slow to ask.
-
-    A price that is the same for a smaller and a larger prompt is taken to be the same between.
-    """
-
-    def __init__(self, prices: Prices) -> None:
-        self._prices = prices
-        self._known: dict[str, list[tuple[int, ClassPrices | None]]] = {}
-
-    def __call__(self, model: str, tokens: int) -> ClassPrices | None:
-        """Return what a token costs by class, in a prompt of so many tokens."""
-        known = self._known.setdefault(model, [])
-        if not known:
-            known += [(size, self._prices(model, size)) for size in (1, _LARGEST)]
-        at = bisect_right(known, tokens, key=lambda entry: entry[0])
-        below, above = known[max(0, at - 1)], known[min(at, len(known) - 1)]
-        if below[1] == above[1] or below[0] == tokens:
-            return below[1]
-        found = self._prices(model, tokens)
-        known.insert(at, (tokens, found))
-        return found
