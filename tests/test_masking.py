@@ -111,6 +111,8 @@ def test_secrets_that_touch_overlap_or_repeat_without_end() -> None:
     assert mask.text("-abcdefghabcdefgh-") == f"-{HIDDEN}-"
     pieces = [bytes([byte]) for byte in b"-abcdefghabcdefgh-abcdefghijkl-"]
     assert stream(mask, pieces) == b"-***-***-"
+    twice = b"abcdefgh".hex().encode() * 2
+    assert stream(mask, [bytes([byte]) for byte in b"-" + twice + b"-"]) == b"-***-"
     masked = MaskedStream(mask)
     held = [masked.feed(b"a" * 1_000) for _ in range(200)]
     assert b"".join([*held, masked.feed(b"b-"), masked.rest()]) == b"***b-"
