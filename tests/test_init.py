@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from runner.errors import UsageError
 from runner.init import initialise, propose, remote_of
+from runner.init.ci import ci_job
 from runner.init.evidence import Evidence, filled, gather, hooks_in
 from runner.init.proposal import AGENTS, Check, Proposal
-from runner.init.render import ci_job, scalar, workflow
+from runner.init.render import scalar, workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

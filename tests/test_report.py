@@ -28,6 +28,7 @@ from runner.events import (
     Notice,
     Restored,
     RunFinished,
+    RunResumed,
     RunStarted,
     StepFinished,
     StepPlan,
@@ -168,8 +169,9 @@ def test_the_report_as_json_is_the_published_form_key_for_key() -> None:
         "schema": 1, "run_id": "20261121-174530-3f9a", "workflow": "ship", "status": "succeeded",
         "exit_code": 0, "seconds": 7.25, "cost_usd": 0.003,
         "baseline": {"inline_usd": None, "switch_usd": None, "estimated": True}, "scripted": False,
+        "replayed": False,
         "git": {"before": "c0", "after": "c1", "branch": "main", "remote_ref": "c1"},
-        "sandbox": "none", "state_dir": "/s",
+        "sandbox": "none", "state_dir": "/s", "trace": None,
         "models": {"main": {"id": "a:big", **none}, "cheap": used},
         "prefix": {"requests": 0, "conversations": 0, "unbroken": True, "breaks": []},
         "prices": None,
@@ -411,3 +413,14 @@ def test_raise_for_status_names_what_failed() -> None:
     assert caught.value.report is report
     assert caught.value.exit_code == 1
     assert "runner show 20261121-174530-3f9a" in caught.value.hint
+
+
+def test_the_trace_of_the_last_life_is_named() -> None:
+    start = replace(START, trace_file="/s/trace.otlp.jsonl")
+    first = summarise([start]).trace
+    assert first is not None
+    assert to_json(summarise([start]))["trace"] == {"id": first.id, "file": first.file}
+    again = summarise([start, RunResumed(2, 9.0)]).trace
+    assert again is not None
+    assert again.id != first.id
+    assert summarise([START]).trace is None

@@ -11,6 +11,7 @@ from runner.fingerprints.go import read_go
 from runner.fingerprints.javascript_checks import read_biome, read_eslint, read_tsc
 from runner.fingerprints.javascript_tests import read_jest, read_vitest
 from runner.fingerprints.output import Output, prepare
+from runner.fingerprints.places import places_in
 from runner.fingerprints.precommit import read_pre_commit
 from runner.fingerprints.python_checks import read_mypy, read_pyright, read_ruff, read_ruff_format
 from runner.fingerprints.python_tests import read_pytest, read_unittest
@@ -64,6 +65,7 @@ def failure(
         timed_out=result.timed_out,
         tail=_useful(output, readings),
         files=output.files,
+        places=places_in(output.lines, readings, known, directory),
     )
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from runner.errors import UsageError
 from runner.frozen import frozen
 from runner.init import others, python
+from runner.init.ci import CI, ci_job
 from runner.init.evidence import gather
 from runner.init.proposal import Proposal, arranged
-from runner.init.render import CI, ci_job, workflow
+from runner.init.render import workflow
 
 if TYPE_CHECKING:
     from pathlib import Path

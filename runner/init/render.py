@@ -1,10 +1,10 @@
-"""Renders a proposal as a workflow file, and the job that runs it in a CI system. Pure."""
+"""Renders a proposal as a workflow file. Pure."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from runner.init.proposal import AGENTS
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from runner.init.proposal import Check, Proposal
-
-CI = Literal["github", "gitlab"]
 
 HEAD = """\
 # Written by `runner init`; it is yours to change. `runner check` says what is wrong with it,
@@ -84,63 +82,3 @@ def scalar(text: str) -> str:
 
 _TYPED = re.compile(r"true|false|null|yes|no|on|off|y|n|\.[0-9.e+-]*|\.inf|\.nan", re.IGNORECASE)
 """What some YAML reader takes for something else than a text."""
-
-
-GITHUB = """\
-# Written by `runner init --ci github`. A secret ANTHROPIC_API_KEY (or OPENAI_API_KEY) is needed
-# only where models are to mend what fails; without it, a failing check simply fails.
-name: runner
-on:
-  push:
-  pull_request:
-permissions:
-  contents: read
-jobs:
-  runner:
-    runs-on: ubuntu-latest
-    timeout-minutes: 45
-    steps:
-      - uses: actions/checkout@v4
-        with: {{ persist-credentials: false }}
-      - uses: actions/setup-python@v5
-        with: {{ python-version: "3.13" }}
-{setup}      - run: pipx install subagent-runner
-      # Exit code 7: all passed, but only after mends that are not committed.
-      # The first `exec` is the shell's: a cancelled job's signal then reaches the runner itself.
-      - run: exec runner exec --report runner-report.json
-        env:
-          ANTHROPIC_API_KEY: ${{{{ secrets.ANTHROPIC_API_KEY }}}}
-      - if: always()
-        uses: actions/upload-artifact@v4
-        with: {{ name: runner-report, path: runner-report.json, if-no-files-found: ignore }}
-"""
-
-GITLAB = """\
-# Written by `runner init --ci gitlab`. A masked variable ANTHROPIC_API_KEY (or OPENAI_API_KEY) is
-# needed only where models are to mend what fails; without it, a failing check simply fails.
-runner:
-  image: python:3.13
-  timeout: 45m
-  script:
-{setup}    - pip install subagent-runner
-    # Exit code 7: all passed, but only after mends that are not committed.
-    - exec runner exec --report runner-report.json
-  artifacts:
-    when: always
-    paths: [runner-report.json]
-"""
-
-
-def ci_job(system: CI, proposal: Proposal) -> str:
-    """Render the CI job; its setup installs what the steps' languages usually need."""
-    languages = {check.language for check in proposal.checks}
-    lines = [line for language, line in SETUP.items() if language in languages]
-    if system == "github":
-        return GITHUB.format(setup="".join(f"      - run: {line}\n" for line in lines))
-    return GITLAB.format(setup="".join(f"    - {line}\n" for line in lines))
-
-
-SETUP = {
-    "python": "pip install -e .              # and what your checks need",
-    "node": "npm ci                        # or your package manager's own",
-}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runner.errors import RunFailed
 from runner.frozen import frozen
-from runner.outcome import Attempt, Rung, StepOutcome, Usage
+from runner.outcome import Attempt, Place, Rung, StepOutcome, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -125,6 +125,8 @@ class StepReport:
     """What to do next, as the engine says it."""
     may_fail: bool = False
     """Whether its failure is no failure of the run: `allow_failure`."""
+    places: tuple[Place, ...] = ()
+    """Lines of the tree that the failing output points at."""
 
     @property
     def failed(self) -> bool:
@@ -190,6 +192,16 @@ class Baseline:
 
 
 @frozen
+class TraceReport:
+    """Where a run can be looked at as a trace."""
+
+    id: str
+    """32 hex digits; of the run's last life."""
+    file: str
+    """OTLP/JSON, one batch of spans in a line."""
+
+
+@frozen
 class Report:
     """One run, summed up.
 
@@ -239,6 +251,10 @@ class Report:
     """The ledger summed up by step; keep-alives under the empty name."""
     prices: tuple[str, str] | None = None
     """Name and date of the price table; `None` when no cost is from it."""
+    trace: TraceReport | None = None
+    """`None` where there is no file: nobody wanted one, or an older release made the run."""
+    replayed: bool = False
+    """Whether a cassette answered in the models' place: what it cost was paid while recording."""
 
     @property
     def ok(self) -> bool:
@@ -287,6 +303,13 @@ _MEANINGS = {
 }
 
 
+def ending_of(report: Report) -> str:
+    """Say in a few words how a run ended: what its exit code means, if a step is behind that."""
+    if report.exit_code == 1 and not any(step.failed for step in report.steps):
+        return "an error ended the run"
+    return meaning(report.exit_code)
+
+
 def meaning(code: int | None) -> str:
     """Say in a few words what an exit code of DESIGN section 3 means; `None` is no end yet."""
     if code is None:
@@ -321,3 +344,12 @@ def exit_code(
         # Never green over a code that nobody foresaw.
         return 1
     return 7 if uncommitted and not allow_uncommitted else 0
+
+
+RESUMABLE = frozenset({3, 6, 129, 130, 143})
+"""Exit codes of runs that ended before their work did."""
+
+
+def can_resume(status: str, exit_code: int | None) -> bool:
+    """Tell whether a run can be resumed, as far as its end tells."""
+    return status == "killed" or exit_code in RESUMABLE

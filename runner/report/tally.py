@@ -12,9 +12,11 @@ from runner.events import (
     Event,
     GitFact,
     ModelResponded,
+    ModelRetried,
     Notice,
     Restored,
     RunFinished,
+    RunResumed,
     RunStarted,
     StepFinished,
     StepPlan,
@@ -34,7 +36,9 @@ from runner.report.nouns import (
     StepReport,
     StepStatus,
     Total,
+    TraceReport,
 )
+from runner.telemetry.identity import trace_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -82,20 +86,30 @@ class Tally:
         self._git: dict[str, str] = {}
         self._notices: list[str] = []
         self._scripted = False
+        self._life = (1, "")
+        """The number of its last life, and the `TRACEPARENT` that was given to that."""
 
     def add(self, event: Event) -> None:
         """Take up the next event."""
         match event:
             case RunStarted():
                 self._begin(event)
+            case RunResumed():
+                self._end, self._life = None, (event.life, event.trace_parent)
             case RunFinished():
                 self._end = event
-            case StepStarted(step):
+            case StepStarted(step, continued):
                 self._begun.add(step)
+                self._outcomes.pop(step, None)
+                if not continued:
+                    # A resumed run that begins a step anew tries it anew, too.
+                    self._attempts.pop(step, None)
             case AttemptStarted(step, number, rung):
                 self._rung_of[step, number] = rung
             case AttemptFinished(step, attempt):
-                self._attempts.setdefault(step, []).append(attempt)
+                # One that was cut off goes on under its number.
+                tried = self._attempts.get(step, [])
+                self._attempts[step] = [o for o in tried if o.number != attempt.number] + [attempt]
             case StepFinished(outcome):
                 self._outcomes[outcome.id] = outcome
             case ModelResponded():
@@ -120,6 +134,7 @@ class Tally:
             seconds=end.seconds if end else seconds,
             cost_usd=self._total.cost_usd,
             scripted=start.scripted or self._scripted,
+            replayed=start.replayed,
             git=self._git_report(),
             sandbox=start.sandbox,
             state_dir=start.state_dir,
@@ -144,12 +159,19 @@ class Tally:
             by_attempt=tuple(self._by_attempt.values()),
             by_step=dict(self._by_step),
             prices=self._prices,
+            trace=self._trace(),
         )
+
+    def _trace(self) -> TraceReport | None:
+        if not self._start.trace_file:
+            return None
+        trace = trace_id(self._start.run_id, *self._life)
+        return TraceReport(trace, self._start.trace_file)
 
     def _begin(self, event: RunStarted) -> None:
         # A resumed run starts again: what its earlier life paid and finished still counts.
         self._start = event
-        self._end = None
+        self._end, self._life = None, (1, event.trace_parent)
         self._plans = {plan.id: plan for plan in event.steps}
         self._models = {
             role: ModelReport(asked) for role, asked in event.models.items()
@@ -191,6 +213,8 @@ class Tally:
         match event:
             case Notice(text, step):
                 self._notices.append(f"{step}: {text}" if step else text)
+            case ModelRetried():
+                self._notices.append(f"{event.step}: {event.words}" if event.step else event.words)
             case Restored(step, external=external) if external:
                 names = ", ".join(external)
                 self._notices.append(f"{step}: left as they are, changed by others since: {names}")
@@ -251,6 +275,7 @@ class Tally:
             tail=outcome.tail,
             hint=outcome.hint,
             may_fail=step in self._start.may_fail,
+            places=outcome.places,
         )
 
     def _cost_of(self, step: str, otherwise: Decimal | None = Decimal(0)) -> Decimal | None:
