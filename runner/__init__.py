@@ -3,6 +3,7 @@
 load(file)  ->  Workflow            read and checked, nothing run
 run(file)   ->  Report              in a running event loop
 run_sync(file)                      anywhere else
+resume()             ->  Report     goes on with a run that was cut off; `resume_sync` likewise
 report.raise_for_status()           when a failing run should be an exception
 """
 
@@ -12,16 +13,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runner.api import load, run, run_sync
-    from runner.errors import RunFailed, RunnerError, UsageError, WorkflowError
+    from runner.api import load, resume, resume_sync, run, run_sync
+    from runner.errors import ReplayError, RunFailed, RunnerError, UsageError, WorkflowError
     from runner.outcome import Attempt, Rung, Status, Verdict
-    from runner.plan import Options, Workflow
+    from runner.plan import Options, ResumeOptions, Workflow
     from runner.report import Report, StepReport
 
 __all__ = [
     "Attempt",
     "Options",
+    "ReplayError",
     "Report",
+    "ResumeOptions",
     "RunFailed",
     "Rung",
     "RunnerError",
@@ -32,15 +35,17 @@ __all__ = [
     "Workflow",
     "WorkflowError",
     "load",
+    "resume",
+    "resume_sync",
     "run",
     "run_sync",
 ]
 
 _HOMES = {
-    "api": ("load", "run", "run_sync"),
-    "errors": ("RunFailed", "RunnerError", "UsageError", "WorkflowError"),
+    "api": ("load", "resume", "resume_sync", "run", "run_sync"),
+    "errors": ("ReplayError", "RunFailed", "RunnerError", "UsageError", "WorkflowError"),
     "outcome": ("Attempt", "Rung", "Status", "Verdict"),
-    "plan": ("Options", "Workflow"),
+    "plan": ("Options", "ResumeOptions", "Workflow"),
     "report": ("Report", "StepReport"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

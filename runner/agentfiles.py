@@ -172,9 +172,10 @@ class AgentFiles:
             msg = f"{relative}: {len(data)} bytes are more than {_MAX_WRITE >> 20} MiB"
             raise PermissionError(msg)
         with self._parent(relative, make=True) as (folder, name):
+            # Told first: a run that is killed in between must know the content for its own.
+            if self._permit.wrote is not None:
+                self._permit.wrote(relative, data)
             _replace(folder, name, data)
-        if self._permit.wrote is not None:
-            self._permit.wrote(relative, data)
 
     def _stat(self, path: str) -> FileEntry:
         self.relative(path)
@@ -190,7 +191,7 @@ class AgentFiles:
         with os.scandir(path) as scan:
             for entry in sorted(scan, key=lambda entry: entry.name):
                 is_dir = entry.is_dir(follow_symlinks=False)
-                hidden = is_dir and entry.name.casefold() in SKIPPED_FOLDERS
+                hidden = is_dir and _passed_by(entry)
                 if hidden or entry.is_symlink() or _is_secret(entry.name):
                     continue
                 size = None if is_dir else entry.stat(follow_symlinks=False).st_size
@@ -216,6 +217,11 @@ class AgentFiles:
             os.close(current)
 
 
+def _passed_by(folder: os.DirEntry[str]) -> bool:
+    """Whether a directory is none of an agent's business: a recorded run is not, either."""
+    return folder.name.casefold() in SKIPPED_FOLDERS or Path(folder.path, "cassette.json").exists()
+
+
 def _is_secret(name: str) -> bool:
     return any(fnmatch.fnmatchcase(name.casefold(), glob) for glob in SECRET_NAMES)
 
@@ -236,7 +242,8 @@ def _replace(folder: int, name: str, data: bytes) -> None:
     if before is not None and not stat.S_ISREG(before.st_mode):
         msg = f"not a regular file: {name!r}"
         raise OSError(msg)
-    beside = f".{secrets.token_hex(8)}.tmp"
+    # A name that a resume knows for its own, and removes.
+    beside = f".subrunner-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     handle = os.open(beside, flags, 0o666, dir_fd=folder)
     try:

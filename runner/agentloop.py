@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import anyio
 from pydantic import BaseModel, Field
-from pydantic_ai import Agent, ModelRetry, RunContext, ToolOutput, capture_run_messages
+from pydantic_ai import (
+    Agent,
+    CallToolsNode,
+    ModelRetry,
+    RunContext,
+    ToolOutput,
+    capture_run_messages,
+)
 from pydantic_ai.exceptions import UsageLimitExceeded
+from pydantic_ai.messages import ModelResponse
 from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_graph import End
 
 from runner.frozen import frozen
 from runner.models import error_ending
-from runner.outcome import Cannot, Done, Ending, Exhausted
+from runner.models.metered import MeteredModel
+from runner.models.recalling import RecalledError
+from runner.outcome import Cannot, Done, Ending, Exhausted, Unavailable
+from runner.recalled import Earlier
 from runner.text import clean, head_tail
-from runner.toolset import FloodError, Hands, toolset
+from runner.toolset import FloodError, Hands, recount, toolset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,11 +42,14 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import CacheSetting
 
     from runner.plan import ValueType
+    from runner.recalled import Answered, Attempted
 
 _TOOL_RETRIES = 3
 """Malformed calls of one tool in a row, or calls of one unknown tool, before a run is given up."""
 _OUTPUT_RETRIES = 2
 """Answers that are no `done` or `cannot`, or lack an output, before a run is given up."""
+MOMENT = 10.0
+"""Seconds that are left at least to an attempt that goes on in a later life of the run."""
 _SAID_BYTES = 2_000
 _OUTPUTS_BYTES = 65_536
 
@@ -134,6 +149,9 @@ async def drive(agent: Worker, work: Work) -> Ending:
             if ending is None:
                 raise
             return ending
+    if isinstance(work.model, MeteredModel) and work.model.trouble:
+        # The time went by waiting for the provider: no fault of the model's.
+        return Unavailable(f"{work.model.trouble}, and no answer within the attempt's seconds")
     return Exhausted("seconds", f"after {work.usage.requests} requests")
 
 
@@ -150,6 +168,47 @@ def output_problems(outputs: Mapping[str, Any], wanted: Mapping[str, ValueType])
     return problems
 
 
+async def recall(agent: Worker, work: Work, model: MeteredModel, answered: Answered) -> str:
+    """Let a model recall the conversation of `work`, which an earlier life of the run held.
+
+    Its last answered request is made once more and not sent.
+
+    Returns:
+        How that request differs from what was sent then; empty when it does not.
+    """
+    last = max(n for n, message in enumerate(work.history) if isinstance(message, ModelResponse))
+    model.recall(answered)
+    try:
+        async with agent.iter(
+            None,
+            deps=work.hands,
+            model=model,
+            message_history=list(work.history[:last]),
+            model_settings={"cache": work.cache},
+            conversation_id=work.conversation,
+        ) as run:
+            async for _ in run:
+                pass
+    except RecalledError as recalled:
+        return recalled.differs
+    return "it asks for nothing"
+
+
+def take_up(work: Work, before: Attempted) -> None:
+    """Let a piece of work go on with what is left of its limits after earlier lives of the run."""
+    work.usage.requests = before.turns
+    work.hands.earlier = Earlier(before.said)
+    if not isinstance(work.history[-1] if work.history else None, ModelResponse):
+        work.hands.earlier.close()
+    calls = {
+        part.tool_call_id: part
+        for message in work.history
+        if isinstance(message, ModelResponse)
+        for part in message.tool_calls
+    }
+    recount(work.hands, calls)
+
+
 async def _loop(agent: Worker, work: Work, limits: UsageLimits) -> Ending:
     async with agent.iter(
         work.prompt,
@@ -161,12 +220,27 @@ async def _loop(agent: Worker, work: Work, limits: UsageLimits) -> Ending:
         model_settings={"cache": work.cache},
         conversation_id=work.conversation,
     ) as run:
-        async for node in run:
-            asks = Agent.is_model_request_node(node)
-            if asks and work.full is not None and work.full(work.messages, node.request):
-                raise FullError
+        node, heard = run.next_node, _unheard(work)
+        while not isinstance(node, End):
+            if Agent.is_call_tools_node(node):
+                heard = None
+            elif Agent.is_model_request_node(node):
+                if heard is not None:
+                    # It called nothing: the library would rather ask once more than complain.
+                    node, heard = CallToolsNode[Hands, Answer](heard), None
+                elif work.full is not None and work.full(work.messages, node.request):
+                    raise FullError
+                elif work.hands.earlier is not None:
+                    work.hands.earlier.close()
+            node = await run.next(node)
     assert run.result is not None, "an agent's run ends with a result or raises"
     return _ending(run.result.output, work.hands.outputs)
+
+
+def _unheard(work: Work) -> ModelResponse | None:
+    """Return the history's last message where it is an answer that is still to be acted on."""
+    last = work.history[-1] if work.history and work.prompt is None else None
+    return last if isinstance(last, ModelResponse) else None
 
 
 def _ending(answer: Answer, wanted: Mapping[str, ValueType]) -> Ending:

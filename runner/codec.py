@@ -15,13 +15,15 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from pathlib import Path, PurePath
-from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from runner import events, outcome
 from runner.errors import JournalError
 
 _NAMES = {"Mapping": Mapping, "Decimal": Decimal, "Path": Path, **vars(outcome)}
 """What the nouns' annotations name but import for the type checker only."""
+
+Noun = TypeVar("Noun")
 
 _AS_IS = frozenset({str, int, float, bool, type(None)})
 
@@ -32,6 +34,11 @@ def _kind(cls: type[object]) -> str:
 
 _KIND_OF: Mapping[type[object], str] = {cls: _kind(cls) for cls in get_args(events.Event)}
 _CLASS_OF: Mapping[str, type[object]] = {kind: cls for cls, kind in _KIND_OF.items()}
+
+
+def kinds() -> Mapping[str, type[object]]:
+    """Return every kind of event by the name that it is written under."""
+    return _CLASS_OF
 
 
 def kind_of(event: events.Event) -> str:
@@ -63,13 +70,29 @@ def decode(data: Mapping[str, Any]) -> events.Event:
         raise JournalError(f"event {kind!r} is damaged: {error!r}") from error
 
 
+def plain(value: object) -> Any:
+    """Return a noun, or a value of nouns, as plain JSON values."""
+    return _plain(value)
+
+
+def reader(cls: type[Noun]) -> Callable[[Any], Noun]:
+    """Return what turns the JSON values of a noun of this class back into it."""
+    return _reader(cls)
+
+
+def hints_of(cls: type[Any]) -> dict[str, Any]:
+    """Return the types of a noun's fields, resolved."""
+    return get_type_hints(cls, localns={**vars(events), **_NAMES})
+
+
 @cache
-def _names_of(cls: type[Any]) -> tuple[str, ...]:
+def fields_of(cls: type[Any]) -> tuple[str, ...]:
+    """Return the names of a noun's fields, in order."""
     return tuple(entry.name for entry in dataclasses.fields(cls))
 
 
 def _fields_of(value: object) -> dict[str, Any]:
-    return {name: _plain(getattr(value, name)) for name in _names_of(type(value))}
+    return {name: _plain(getattr(value, name)) for name in fields_of(type(value))}
 
 
 def _plain(value: Any) -> Any:
@@ -132,8 +155,8 @@ def _optional_reader(args: tuple[Any, ...], hint: Any) -> Reader:
 
 
 def _object_reader(cls: type[Any]) -> Reader:
-    hints = get_type_hints(cls, localns=_NAMES)
-    readers = {name: _reader(hints[name]) for name in _names_of(cls)}
+    hints = hints_of(cls)
+    readers = {name: _reader(hints[name]) for name in fields_of(cls)}
 
     def read(data: Mapping[str, Any]) -> Any:
         return cls(**{name: item(data[name]) for name, item in readers.items() if name in data})

@@ -7,6 +7,7 @@ RunnerError                 base; `message` says what, `hint` what to do next
 ├── ProtectionError         4   a protection that was asked for is not available
 ├── ProviderError           6   a provider failed, refused, or served another model
 ├── GitRefused              1   a commit or push that is not safe here; nothing was changed
+├── ReplayError             1   a replayed run was not as its cassette has it; has the diff
 ├── RunFailed               *   a run did not end with 0; has its report and that exit code
 └── JournalError            1   the journal cannot be written or read
     └── HistoryError        1   the history cannot; a run goes on without it
@@ -109,6 +110,22 @@ class RunFailed(RunnerError):  # noqa: N818  named by the situation
         super().__init__(message, hint=hint)
         self.report = report
         self.exit_code = exit_code
+
+
+class ReplayError(RunnerError):
+    """Raised when a replayed run asked, decided or ended otherwise than its cassette has it.
+
+    Attributes:
+        diff: What differs, in lines that people read.
+    """
+
+    def __init__(self, message: str, *, diff: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.diff = diff
+
+    def __str__(self) -> str:
+        shown = "".join(f"\n  {line}" for line in self.diff.split("\n")) if self.diff else ""
+        return self.message + shown + (f"\n  {self.hint}" if self.hint else "")
 
 
 class JournalError(RunnerError):

@@ -5,7 +5,8 @@ Every event but `CommandOutput` is journaled as JSON; report, console and `show`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -64,6 +65,10 @@ class RunStarted:
     """The `TRACEPARENT` that the run was started with (W3C Trace Context); empty where there was
     none that is well formed."""
     trace_state: str = ""
+    trace_file: str = ""
+    """Where its trace is written; empty where nobody wants one, and in an older release's."""
+    replayed: bool = False
+    """Whether a cassette answered in the models' place."""
 
 
 @frozen
@@ -95,6 +100,8 @@ class StepStarted:
     """A step's turn has come; its needs are met and its condition holds."""
 
     step: str
+    continued: bool = False
+    """Whether an earlier life of the run began it, and this one goes on where that was cut off."""
 
 
 @frozen
@@ -106,6 +113,13 @@ class AttemptStarted:
     rung: Rung
     model: str | None
     agent: str = ""
+    role: str = ""
+    """Model role that is asked; empty at rung `command`."""
+    job: str = ""
+    """What it is about where that is not the step's own command: `STEP:pre-commit`, the id of a
+    check that a commit found stale, `STEP:conflict`, `STEP:message`."""
+    job_from: int = 0
+    """Attempts of the step that began before the job's first."""
 
 
 @frozen
@@ -169,6 +183,72 @@ class Continuity:
 
 
 @frozen
+class ConversationOpened:
+    """A conversation's first request is about to be sent: what stays the same for all of them."""
+
+    conversation: str
+    role: str
+    model: str
+    """Model id asked for."""
+    instructions: str
+    tools: str
+    """All tool definitions as JSON, in the order of the wire."""
+    retention: Literal["", "5m", "1h"]
+    """For how long the cache is asked to keep the conversation; empty: it is not asked."""
+    cache_key: str
+    step: str = ""
+    attempt: int = 0
+
+
+@frozen
+class ModelAsked:
+    """A request is about to leave; without an answer in the journal it counts at its worst case."""
+
+    step: str
+    attempt: int
+    role: str
+    model: str
+    """Model id asked for."""
+    conversation: str
+    number: int
+    """From 1 within the run, anew for each try; its `ModelResponded` or `ModelRefused` has it."""
+    worst_usd: Decimal | None
+    """`None` when no price is known."""
+    worst_tokens: int
+    at: float = 0.0
+    """Seconds since the epoch."""
+    digest: str = ""
+    """16 hex digits over all that a prompt cache depends on, as sent."""
+    messages: str = ""
+    """The messages new since the last response, as JSON; empty for a keep-alive."""
+    main: bool = False
+    """Whether it is of the main conversation, whatever its role is called."""
+    scripted: bool = False
+
+
+@frozen
+class ModelRefused:
+    """A request was provably not accepted: it costs nothing."""
+
+    step: str
+    attempt: int
+    number: int
+
+
+@frozen
+class TurnEnded:
+    """A turn of the main conversation is over, however it ended."""
+
+    step: str
+    attempt: int
+    conversation: str
+    messages: str
+    """What it added after the model's last response, as JSON."""
+    said: str = ""
+    """One line of what the main agent said, for a hand-over."""
+
+
+@frozen
 class ModelResponded:
     """One model response: a row of the ledger."""
 
@@ -193,6 +273,11 @@ class ModelResponded:
     """When the request began, in seconds since the epoch."""
     prices: tuple[str, ...] = ()
     """Name and date of the price table behind `cost_usd`; empty: the user's own prices, or none."""
+    number: int = 0
+    """That of its `ModelAsked`; 0 where nothing was sent, or in an older release's journal."""
+    unknown: Literal["", "failed", "cancelled", "killed"] = ""
+    """Why nobody knows what it used, so that it counts at its worst case; empty where it is known.
+    `failed`: no usable answer came; `killed`: the process ended before one came."""
 
 
 @frozen
@@ -213,6 +298,8 @@ class ToolCalled:
     truncated: bool = False
     reason: str = ""
     """Why it failed or was refused, in one line."""
+    result: str = ""
+    """The text that the model was answered with."""
 
 
 @frozen
@@ -224,9 +311,14 @@ class ModelRetried:
     role: str
     model: str
     error: str
-    """In few words: `429`, `529`, `timed out` ..."""
+    """In few words: `HTTP 429`, `HTTP 529`, `ReadTimeout` ..."""
     delay: float
     """Seconds until the next try."""
+
+    @property
+    def words(self) -> str:
+        """What people are told."""
+        return f"{self.model}: {self.error}, trying again in {self.delay:.3g} s"
 
 
 @frozen
@@ -266,6 +358,46 @@ class AttemptFinished:
 
     step: str
     attempt: Attempt
+    outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Named outputs of the agent's answer: a resumed run does not ask for them again."""
+    others: tuple[str, ...] = ()
+    """Paths that somebody else changed meanwhile."""
+
+
+@frozen
+class StartSeen:
+    """What git called changed, untracked and staged whole when the run began."""
+
+    changed: tuple[str, ...]
+    untracked: tuple[str, ...]
+    staged_whole: tuple[str, ...]
+
+
+@frozen
+class Passed:
+    """A command passed, and on which tree."""
+
+    key: str
+    """The step's shown id; of a hook or a conflict with its name behind a colon."""
+    tree: str
+    """Empty when the tree moved while it ran, or where nothing is hashed."""
+
+
+@frozen
+class Marked:
+    """What the run leaves at paths; written before a tool writes, and after a command did."""
+
+    blobs: Mapping[str, str]
+    """Git's id of the content, by path; empty for a deletion."""
+    forgotten: tuple[str, ...] = ()
+    """Paths that are no longer of the run's making; taken out before `blobs` are put in."""
+
+
+@frozen
+class Uncommitted:
+    """All paths that autofix or mends changed and no commit has taken up, as of now."""
+
+    paths: tuple[str, ...]
 
 
 @frozen
@@ -273,7 +405,7 @@ class GitIntent:
     """What git is about to be made to do; looked up in the world when a run is resumed."""
 
     step: str
-    action: Literal["commit", "push"]
+    action: Literal["commit", "push", "rebase"]
     facts: Mapping[str, str]
 
 
@@ -333,13 +465,21 @@ Event = (
     | CommandStarted
     | CommandOutput
     | CommandFinished
+    | ConversationOpened
+    | ModelAsked
+    | ModelRefused
     | ModelResponded
     | ModelRetried
+    | TurnEnded
     | ToolCalled
     | SnapshotTaken
     | Restored
     | Decided
     | AttemptFinished
+    | StartSeen
+    | Passed
+    | Marked
+    | Uncommitted
     | GitIntent
     | GitFact
     | Notice
@@ -349,3 +489,22 @@ Event = (
 
 Sink = Callable[[Event], None]
 """A listener. It must not raise; the journal, which may, is no sink."""
+
+
+class TimedSink:
+    """A listener that is told when an event happened, as the journal has it.
+
+    What folds events with their times, now and from the journal later, must come to the same.
+    """
+
+    def hear(self, event: Event, at: float) -> None:
+        """Take an event; *at* is in seconds since the epoch."""
+        raise NotImplementedError
+
+    def continued(self, past: Iterable[tuple[Event, float]]) -> None:
+        """Take what earlier processes of a resumed run did, before anything else."""
+        raise NotImplementedError
+
+    def __call__(self, event: Event) -> None:
+        """Take an event that happens now."""
+        self.hear(event, time.time())

@@ -21,12 +21,13 @@ from runner.events import (
     GitIntent,
     ModelResponded,
     RunFinished,
+    RunResumed,
     RunStarted,
     StepFinished,
 )
 from runner.frozen import frozen
 from runner.journalfile import DAMAGED, FILE, connect, explained, transaction
-from runner.lease import Holder, Lease, held, myself
+from runner.lease import Holder, Lease, held, myself, refuse_network
 from runner.outcome import add_cost
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Journal:
             JournalError: The journal cannot be written, or knows the id already.
         """
         where = str(root.resolve())
+        refuse_network(self._path.parent)
         with explained(self._path), transaction(self._database):
             self._refuse_second(where)
             lease = Lease.take(self._lease_path(run_id))
@@ -131,8 +133,10 @@ class Journal:
                 raise
             self._leases[run_id] = lease
 
-    def append(self, run_id: str, event: Event) -> int:
+    def append(self, run_id: str, event: Event, *, at: float | None = None) -> int:
         """Write one event of a run that is open here, and return its number.
+
+        It happened *at*, in seconds since the epoch; now by default.
 
         `CommandOutput` is not kept; the last event's number is returned for it. What git is about
         to do, and did, is on the disk when this returns; all else survives a kill, not a power cut.
@@ -145,12 +149,13 @@ class Journal:
         if isinstance(event, CommandOutput):
             return self._last[run_id]
         seq = self._last[run_id] + 1
-        row = (run_id, seq, self._clock(), kind_of(event), _dump(event))
+        at = self._clock() if at is None else at
+        row = (run_id, seq, at, kind_of(event), _dump(event))
         with explained(self._path):
             match event:
                 case GitIntent() | GitFact():
                     self._insert_durably(row)
-                case RunStarted() | ModelResponded() | RunFinished():
+                case RunStarted() | RunResumed() | ModelResponded() | RunFinished():
                     with transaction(self._database):
                         self._insert(row)
                         self._sum_up(run_id, event)
@@ -210,6 +215,19 @@ class Journal:
             row = self._database.execute(query, (run_id,)).fetchone()
         return row is not None and self._alive(run_id, *row)
 
+    def holder(self, run_id: str) -> Holder:
+        """Return who held a run's lease last.
+
+        Raises:
+            UsageError: There is no such run.
+        """
+        query = "SELECT host, boot, pid, pid_started FROM run WHERE id = ?"
+        with explained(self._path):
+            row = self._database.execute(query, (run_id,)).fetchone()
+        if row is None:
+            raise UsageError(f"no run {run_id!r} here", hint=_LIST)
+        return Holder(*row)
+
     def runs(self) -> tuple[RunRow, ...]:
         """List all runs, newest first."""
         query = """
@@ -245,13 +263,36 @@ class Journal:
         what = "no run has been recorded here" if not ids else f"no run {text!r} here"
         raise UsageError(what, hint=_LIST if ids else "Start one: runner exec")
 
-    def prune(self, keep: int) -> tuple[str, ...]:
-        """Forget all but the newest `keep` runs; what is alive stays.
+    def prune(
+        self,
+        keep: int,
+        *,
+        days: int | None = None,
+        most: int | None = None,
+        size: Callable[[str], int] = lambda _: 0,
+    ) -> tuple[str, ...]:
+        """Forget all but the newest `keep` runs; what is alive, and the newest, stays.
+
+        Args:
+            keep: Runs that are kept at most.
+            days: Age in days from which runs are forgotten; `None` is no limit.
+            most: Bytes of files that the kept runs may have together; `None` is no limit.
+            size: Returns the bytes of a run's files.
 
         Returns:
             The forgotten runs' ids, so that the caller can remove their files.
         """
-        old = [row.id for row in self.runs()[max(0, keep) :] if row.status != "running"]
+        since = self._clock() - days * 86_400 if days is not None else 0.0
+        old: list[str] = []
+        total = 0
+        for number, row in enumerate(self.runs()):
+            total += size(row.id) if most is not None else 0
+            spare = number == 0 and keep > 0
+            full = most is not None and total > most
+            if row.status == "running" or spare:
+                continue
+            if number >= max(0, keep) or row.heard_at < since or full:
+                old.append(row.id)
         if not old:
             return ()
         with explained(self._path):
@@ -297,7 +338,7 @@ class Journal:
         holder = (me.host, me.boot, me.pid, me.started)
         if resume:
             changed = self._database.execute(
-                "UPDATE run SET open = 1, status = NULL, exit_code = NULL,"
+                "UPDATE run SET open = 1,"
                 " host = ?, boot = ?, pid = ?, pid_started = ? WHERE id = ?",
                 (*holder, run_id),
             )
@@ -322,9 +363,15 @@ class Journal:
         finally:
             self._database.execute("PRAGMA synchronous = NORMAL")
 
-    def _sum_up(self, run_id: str, event: RunStarted | ModelResponded | RunFinished) -> None:
+    def _sum_up(
+        self, run_id: str, event: RunStarted | RunResumed | ModelResponded | RunFinished
+    ) -> None:
         """Keep in the run's row what the list of runs shows."""
         match event:
+            case RunResumed():
+                self._database.execute(
+                    "UPDATE run SET status = NULL, exit_code = NULL WHERE id = ?", (run_id,)
+                )
             case RunStarted():
                 self._database.execute(
                     "UPDATE run SET workflow = ?, scripted = ? WHERE id = ?",

@@ -25,7 +25,7 @@ from runner.keepwarm import (
 from runner.plan import KEEPALIVE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from runner.cache import CacheRules, Sent
     from runner.events import Sink
@@ -108,15 +108,31 @@ class Keeper:
         """Listen to the run."""
         changed = self._progress.hear(event, time.time())
         if isinstance(event, ModelResponded):
-            changed = event.continuity is not None
-            if event.role == KEEPALIVE:
-                self._pings += 1
-                self._spent += event.cost_usd or 0
-            elif changed:
-                self._pings, self._spent, self._said = 0, Decimal(0), ""
-                self._given_up = False
+            changed = self._answered(event)
         if changed:
             self._news.set()
+
+    def take_up(self, rows: Iterable[ModelResponded], *, longer: bool) -> None:
+        """Go on where an earlier life of the run was.
+
+        Args:
+            rows: Its part of the ledger.
+            longer: Whether the conversation asks for the longer retention.
+        """
+        self._longer = longer
+        for row in rows:
+            self._answered(row)
+
+    def _answered(self, row: ModelResponded) -> bool:
+        """Count keep-alives since main was answered; return whether it changed anything."""
+        main = row.continuity is not None
+        if row.role == KEEPALIVE:
+            self._pings += 1
+            self._spent += row.cost_usd or 0
+        elif main:
+            self._pings, self._spent, self._said = 0, Decimal(0), ""
+            self._given_up = False
+        return main
 
     def retention(self) -> bool:
         """Decide whether a conversation that opens now asks for the longer retention."""

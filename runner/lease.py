@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from runner.errors import UsageError
 from runner.frozen import frozen
 
 _TRIES = 5
@@ -93,6 +94,55 @@ def held(path: Path, holder: Holder) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+NETWORK = frozenset(
+    {
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "fuse.glusterfs"),
+        *("lustre", "gpfs", "beegfs", "orangefs", "fuse.sshfs", "fuse.rclone", "fuse.s3fs"),
+    }
+)
+"""File systems that other machines write to as well: SQLite's locks do not hold there
+(https://www.sqlite.org/wal.html, "all processes using a database must be on the same host")."""
+
+
+def network_file_system(path: str, mounts: str) -> str:
+    """Return the type of the network file system that a path lies on; empty where it is none.
+
+    Args:
+        path: Absolute, without links.
+        mounts: What proc(5) has in `mountinfo`.
+    """
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split(" ")
+        if len(fields) < 5 or not after:
+            continue
+        point = fields[4].encode().decode("unicode_escape")
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, after.split(" ")[0]
+    return kind if kind in NETWORK else ""
+
+
+def refuse_network(directory: Path) -> None:
+    """Refuse to keep runs where locks do not hold; elsewhere than on Linux nobody can tell.
+
+    Raises:
+        UsageError: The directory lies on a network file system.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    except OSError:
+        return
+    kind = network_file_system(str(directory.resolve()), mounts)
+    if kind:
+        raise UsageError(
+            f"the state directory {directory} lies on a network file system ({kind}), "
+            "where locks do not hold",
+            hint="Choose a local one with --state-dir",
+        )
 
 
 def _unsupported(error: OSError) -> bool:

@@ -235,6 +235,12 @@ class Purse:
             return self._take(worst)
         return None
 
+    def carry(self, usd: Decimal, tokens: int, *, disputed: bool = False) -> None:
+        """Take over what earlier lives of the run spent; of this purse alone, before it is used."""
+        self.spent += usd
+        self.spent_tokens += tokens
+        self.disputed = self.disputed or disputed
+
     def _chain(self) -> list[Purse]:
         chain: list[Purse] = []
         purse: Purse | None = self

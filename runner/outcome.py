@@ -65,6 +65,20 @@ class Fingerprint:
 
 
 @frozen
+class Place:
+    """A line of the tree that a failing command's output points at."""
+
+    path: str
+    """Relative to the root."""
+    line: int = 0
+    """From 1; 0 where only the file is named."""
+    column: int = 0
+    """From 1; 0 where no column is named."""
+    message: str = ""
+    """What is said of it, on one line."""
+
+
+@frozen
 class Failure:
     """A command that did not exit with 0."""
 
@@ -76,6 +90,8 @@ class Failure:
     """The failing output, cleaned and capped."""
     files: tuple[str, ...]
     """Files of the tree that the output names, in order of first mention."""
+    places: tuple[Place, ...] = ()
+    """Lines of the tree that it points at, the first ten."""
 
 
 @frozen
@@ -212,8 +228,31 @@ class PrefixBroken:
     detail: str
 
 
+@frozen
+class OffRecord:
+    """In a replay, a request was not the one that was recorded; nobody was asked."""
+
+    detail: str
+
+
+@frozen
+class HandedBack:
+    """The main agent is whoever called this run: the packet is given to it when the run ends."""
+
+    packet: str
+
+
 Ending = (
-    Done | Cannot | Exhausted | Refused | Unavailable | Misconfigured | OverBudget | PrefixBroken
+    Done
+    | Cannot
+    | Exhausted
+    | Refused
+    | Unavailable
+    | Misconfigured
+    | OverBudget
+    | PrefixBroken
+    | OffRecord
+    | HandedBack
 )
 
 
@@ -248,6 +287,15 @@ class Attempt:
 
 
 @frozen
+class Packet:
+    """A failing step as the agent that called this run is told of it."""
+
+    text: str
+    failure: str
+    """Short name of the failure's fingerprint: the same where the same failed again."""
+
+
+@frozen
 class StepOutcome:
     """What one step came to, with how it got there."""
 
@@ -270,6 +318,10 @@ class StepOutcome:
     """The failing output shown to people; empty on success."""
     hint: str = ""
     """What to do next, for people."""
+    packet: Packet | None = None
+    """What the agent that called this run is told of the failure; `None` where it is told none."""
+    places: tuple[Place, ...] = ()
+    """Lines of the tree that the failing output points at."""
 
 
 @frozen

@@ -24,6 +24,8 @@ MAIN = "main"
 """The role of the main agent's model, and the name of the main agent in `agent:`."""
 CHEAP = "cheap"
 """The role of the subagents' model."""
+HOST = "host"
+"""In place of main's model id: the main agent is the one that called this run."""
 KEEPALIVE = "keepalive"
 """In the ledger, the role of a request that only keeps the main conversation's cache alive."""
 
@@ -305,10 +307,32 @@ class UserConfig:
     grants: Grants = Grants()
     ceilings: Budget = Budget(usd=None, tokens=None, seconds=None)
     keep_runs: int = 50
+    keep_days: int = 90
+    """Days after which a run's records go, however few there are."""
+    keep_size: int | None = None
+    """Megabytes of runs' files that are kept; the newest run's always are."""
     protected_branches: tuple[str, ...] = ()
     """Globs of branches that no run commits or pushes to."""
     filters: tuple[str, ...] = ()
     """Names of git filters that may be run by name: `lfs` ..."""
+
+
+@frozen(kw_only=True)
+class ResumeOptions:
+    """What the caller of a resume chose; all else is as the run was started with."""
+
+    budget_usd: Decimal | None = None
+    """In place of what the run was given; what it has spent counts."""
+    seconds: float | None = None
+    """Wall-clock seconds of all the run's processes together, in place of the run's own."""
+    secrets: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
+    """Steps whose command may run again though it reaches out of the tree."""
+    done: tuple[str, ...] = ()
+    """Steps whose command did what it was to do, though nobody wrote it down."""
+    discard_external: bool = False
+    """Whether others' changes give way where the run must put a file back."""
+    state_dir: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -342,4 +366,12 @@ class Options:
     allow_network: bool = False
     allow_uncommitted: bool = False
     trust_checkout_auth: bool = False
+    trace_content: bool = False
+    """Whether the trace holds prompts, tool arguments and answers as well."""
+    host: bool = False
+    """Whether the caller is the main agent: what would go to main is handed back to it."""
+    record: Path | None = None
+    """Directory to write a cassette of the run into; it must be empty or not there."""
+    replay: Path | None = None
+    """Cassette to answer all requests from: no network, no key."""
     state_dir: Path | None = None

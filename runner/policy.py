@@ -14,7 +14,9 @@ from runner.outcome import (
     Ending,
     Exhausted,
     Failure,
+    HandedBack,
     Misconfigured,
+    OffRecord,
     OverBudget,
     PrefixBroken,
     Refused,
@@ -48,6 +50,10 @@ class Evidence:
     """Whether an earlier attempt was let through as merely different."""
 
 
+DIFFERENT = "another failure than before"
+"""Reason of an attempt that is let through once although it is no progress."""
+
+
 @frozen
 class Judgement:
     """A verdict with its reason in one line."""
@@ -70,7 +76,7 @@ def judge(evidence: Evidence) -> Judgement:
     return _by_ending(evidence)
 
 
-def _by_ending(evidence: Evidence) -> Judgement:
+def _by_ending(evidence: Evidence) -> Judgement:  # noqa: C901  one case for each ending
     """Judge an attempt that did not make the command pass."""
     match evidence.ending:
         case Unavailable(detail):
@@ -82,12 +88,16 @@ def _by_ending(evidence: Evidence) -> Judgement:
             return Judgement(verdict, f"not asked: {lack.words if lack else detail}")
         case PrefixBroken(detail):
             return Judgement(Verdict.CANCELLED, f"strict prefix: {detail}")
+        case OffRecord(detail):
+            return Judgement(Verdict.CANCELLED, f"not asked: {detail}")
+        case HandedBack():
+            # Nobody tried: it says nothing of any model.
+            return Judgement(Verdict.CANCELLED, "handed back to the agent")
         case Cannot(reason):
             return Judgement(Verdict.HARD, f"the agent gave up: {reason}")
-        case Exhausted("usd", detail):
-            return Judgement(Verdict.HARD, f"not asked: {detail}")
         case Exhausted(limit, detail):
-            return Judgement(Verdict.HARD, f"{limit} used up{': ' + detail if detail else ''}")
+            what = "not asked" if limit == "usd" else f"{limit} used up"
+            return Judgement(Verdict.HARD, f"{what}{': ' + detail if detail else ''}")
         case Refused(why, detail):
             what = why.replace("_", " ")
             return Judgement(Verdict.HARD, f"request {what}{': ' + detail if detail else ''}")
@@ -121,7 +131,7 @@ def _judge_progress(evidence: Evidence) -> Judgement:
         case "changed":
             if evidence.soft_before:
                 return Judgement(Verdict.HARD, "no progress: another failure again")
-            return Judgement(Verdict.SOFT, "another failure than before", different=True)
+            return Judgement(Verdict.SOFT, DIFFERENT, different=True)
 
 
 @frozen

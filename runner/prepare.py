@@ -13,7 +13,7 @@ from runner.errors import NotGranted, UsageError
 from runner.events import StepPlan
 from runner.frozen import frozen
 from runner.loader.build import DEFAULT_SECONDS, DEFAULT_USD
-from runner.models.choice import choose, is_scripted, split
+from runner.models.choice import choose, hosted, is_scripted, split
 from runner.plan import CHEAP, MAIN, Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
 from runner.suggest import did_you_mean
 from runner.workspace.environment import ungranted
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from runner.models.choice import Choice
+    from runner.models.transport import Tape
     from runner.plan import AgentSpec, Grants, Step, UserConfig
 
 T = TypeVar("T", int, float, Decimal)
@@ -46,6 +47,8 @@ class Prepared:
     environ: Mapping[str, str] = field(repr=False)
     state: Path
     """State directory of the work tree."""
+    tape: Tape | None = None
+    """Records the run's requests, or answers them from what was recorded."""
 
     @property
     def hashes(self) -> bool:
@@ -104,6 +107,7 @@ def prepare(
         shell=config.grants.shell or options.allow_shell,
     )
     choices = choose(workflow.models, options.models, environ, config, options.providers)
+    choices = hosted(choices) if options.host else choices
     if not options.no_models:
         _check_scripts(choices.values(), root)
     # Reading the definitions costs more than all else here: only where one can be asked.
@@ -124,8 +128,20 @@ def prepare(
         budget=_budget(workflow.budget, options, config.ceilings),
         grants=grants,
         environ=environ,
-        state=repo_state(root, state_root(options.state_dir or _state_option(environ))),
+        state=state_of(root, options.state_dir, environ),
     )
+
+
+def state_of(
+    root: Path, option: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Path:
+    """Return the state directory of a work tree.
+
+    Raises:
+        UsageError: It lies inside the tree, or cannot be made private.
+    """
+    environ = os.environ if environ is None else environ
+    return repo_state(root, state_root(option or _state_option(environ)))
 
 
 def work_tree(cwd: Path) -> Path:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 2 << 20
 _MAX_LINE = 300
-_MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")
-"""Files that tell a directory of generated things (an environment, a cache)."""
+_MARKS = ("pyvenv.cfg", "CACHEDIR.TAG", "cassette.json")
+"""Files that tell a directory of generated things (an environment, a cache, a recorded run)."""
 
 
 class Request(TypedDict):

@@ -35,13 +35,18 @@ class Permit:
     why_not: Callable[[str], str]
     """Why a path may not be written, as a sentence for the model."""
     wrote: Callable[[str, bytes], None] | None = None
-    """Told of each file that a tool has written, and with what."""
+    """Told of each file that a tool is about to write, and with what; in the tool's own thread."""
+    settled: Callable[[], Awaitable[None]] | None = None
+    """Records the tree after a call that may have changed it, before the call counts as done: a
+    resumed run goes back to there."""
     check: Callable[[], Awaitable[str]] | None = None
     """Runs the step's own command and says how it ended; `None` where the step has none."""
     shell: bool = False
     """Whether a free shell is granted."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The whole environment of shell commands; nothing is added to it."""
+    """The whole environment of shell commands, but for what `traced` adds."""
+    traced: Callable[[str], Mapping[str, str]] | None = None
+    """Returns what tells a command its span in the trace, for the call with that id."""
     turns: int = 12
     """Model requests, at most."""
     seconds: float | None = None

@@ -8,7 +8,8 @@ against the retries of a run.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -20,6 +21,7 @@ from pydantic_ai_harness.filesystem import FileSystemToolset
 from runner.agentfiles import AgentFiles
 from runner.brief import delegate_report
 from runner.events import ToolCalled
+from runner.recorded import READING
 from runner.text import clean, fence, head_tail, one_line
 from runner.tools import DelegateItem, Permit
 from runner.workspace.commands import Command, run_command
@@ -27,9 +29,12 @@ from runner.workspace.commands import Command, run_command
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from pydantic_ai.messages import ToolCallPart
+
     from runner.brief import DelegateReport
     from runner.events import Sink
     from runner.plan import ValueType
+    from runner.recalled import Earlier
 
     Delegate = Callable[[Sequence[DelegateItem], str], Awaitable[Sequence[DelegateReport]]]
 
@@ -44,6 +49,15 @@ _MOST_REPEATS = 2
 _RESULT_BYTES = 20_000
 _OUTPUT_BYTES = 6_000
 _MOST_SHELL_SECONDS = 300
+_CHANGING = frozenset({"edit_file", "write_file", "shell", "check", "delegate"})
+_EVEN_FAILED = frozenset({"shell", "check", "delegate"})
+"""Tools that may have changed files although they failed."""
+INTERRUPTED = (
+    "interrupted: the runner was ended while this call was under way, or before it began; its"
+    " effects outside of the tree are unknown, and the tree was restored to what it was before"
+    " the call. Call it again if it is still needed."
+)
+"""What the model is told of a call of an earlier life that nobody saw the end of."""
 _SHOWN = ("command", "pattern", "path", "glob", "tasks")
 
 
@@ -61,16 +75,39 @@ class Hands:
     token: str
     outputs: Mapping[str, ValueType]
     """The outputs that the answer must have."""
+    attempt: int = 0
+    """Number of the step's attempt, for what listeners are told."""
     delegate: Delegate | None = None
+    mask: Callable[[str], str] = str
+    """Hides secrets in all that tools answer, so that the journal has what was sent."""
+    earlier: Earlier | None = None
+    """Calls of an earlier life of the run; `None` in an attempt that begins here."""
     files: AgentFiles = field(init=False)
     _step: int = -1
     _calls: int = 0
     _floods: int = 0
     _last: str = ""
     _repeats: int = 0
+    _whole: int = 0
 
     def __post_init__(self) -> None:
         self.files = AgentFiles(self.permit)
+
+    def bounded(self, text: str, label: str) -> str:
+        """Return what a command said, cut and fenced as untrusted; its whole size is kept."""
+        text = self.mask(clean(text))
+        self._whole = len(text.encode("utf-8", "replace"))
+        return fence(head_tail(text, _OUTPUT_BYTES), label, token=self.token)
+
+    def whole(self, answer: str) -> int:
+        """Return how many bytes the answer to a call had before anything was cut from it."""
+        whole, self._whole = self._whole, 0
+        return max(whole, len(answer.encode("utf-8", "replace")))
+
+    async def settle(self) -> None:
+        """Let the tree be recorded as it is now, before a call counts as done."""
+        if self.permit.settled is not None:
+            await self.permit.settled()
 
     def refusal(self, tool: str, arguments: Mapping[str, Any], run_step: int) -> str:
         """Say why a call is not served; empty when it is.
@@ -204,7 +241,7 @@ async def check(ctx: RunContext[Hands]) -> str:
     hands = ctx.deps
     if hands.permit.check is None:
         raise ToolFailed("This step has no command to run.")
-    return _output(await hands.permit.check(), "result of the command", hands.token)
+    return hands.bounded(await hands.permit.check(), "result of the command")
 
 
 async def shell(ctx: RunContext[Hands], command: str, seconds: int = 60) -> str:
@@ -218,17 +255,21 @@ async def shell(ctx: RunContext[Hands], command: str, seconds: int = 60) -> str:
     hands = ctx.deps
     if not hands.permit.shell:
         raise ToolFailed("A shell is not granted here. Use the file tools and `check`.")
+    traced = hands.permit.traced
     result = await run_command(
         Command(
             argv=("bash", "-c", command),
             cwd=hands.permit.root,
-            env=hands.permit.environment,
+            env={
+                **hands.permit.environment,
+                **(traced(ctx.tool_call_id or "") if traced else {}),
+            },
             timeout=float(min(max(seconds, 1), _MOST_SHELL_SECONDS)),
             log=None,
         )
     )
     how = "ended by its time limit" if result.timed_out else f"exit code {result.exit_code}"
-    output = _output(result.head + result.tail, "output of the command", hands.token)
+    output = hands.bounded(result.head + result.tail, "output of the command")
     return f"{how}\n{output}"
 
 
@@ -270,17 +311,93 @@ class _Guarded(WrapperToolset[Hands]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Hands], tool: ToolsetTool[Hands]
     ) -> Any:
         hands = ctx.deps
-        summary = _summary(tool_args)
+        earlier = await _of_earlier_life(hands, name, tool_args, ctx)
+        if earlier is not None:
+            return earlier
+        called = ToolCalled(
+            hands.step,
+            name,
+            _summary(tool_args),
+            attempt=hands.attempt,
+            call=ctx.tool_call_id or "",
+        )
+        began = time.monotonic()
         try:
             refusal = hands.refusal(name, tool_args, ctx.run_step)
             if refusal:
                 raise ToolFailed(refusal)
             result: str = await super().call_tool(name, tool_args, ctx, tool)
         except (ModelRetry, ToolFailed, OSError) as error:
-            hands.emit(ToolCalled(hands.step, name, summary, failed=True))
-            raise ToolFailed(_reason(error)) from error
-        hands.emit(ToolCalled(hands.step, name, summary))
-        return head_tail(result, _RESULT_BYTES, 0.75)
+            reason, seconds = hands.mask(_reason(error)), time.monotonic() - began
+            if name in _EVEN_FAILED:
+                await hands.settle()
+            shown = one_line(reason, 200)
+            hands.emit(replace(called, failed=True, seconds=seconds, reason=shown, result=reason))
+            raise ToolFailed(reason) from error
+        result = hands.mask(result)
+        seconds, whole = time.monotonic() - began, hands.whole(result)
+        answer = head_tail(result, _RESULT_BYTES, 0.75)
+        cut = len(answer.encode("utf-8", "replace")) < whole
+        if name in _CHANGING:
+            await hands.settle()
+        told = replace(called, seconds=seconds, output_bytes=whole, truncated=cut, result=answer)
+        hands.emit(told)
+        return answer
+
+
+async def _of_earlier_life(
+    hands: Hands, name: str, arguments: Mapping[str, Any], ctx: RunContext[Hands]
+) -> str | None:
+    """Answer a call that an earlier life of the run began; `None`: it is to be made now.
+
+    Raises:
+        ToolFailed: It failed then, or nobody knows what became of it.
+    """
+    earlier = hands.earlier
+    if earlier is None or not earlier.open:
+        return None
+    call = ctx.tool_call_id or ""
+    settled = earlier.settled(call, name)
+    if settled is None and name in READING:
+        return None
+    # Counted as it was then; what came of that is recorded.
+    hands.refusal(name, arguments, ctx.run_step)
+    if settled is None:
+        hands.emit(
+            ToolCalled(
+                hands.step,
+                name,
+                _summary(arguments),
+                failed=True,
+                attempt=hands.attempt,
+                call=call,
+                reason="interrupted, effects unknown, tree restored",
+                result=INTERRUPTED,
+            )
+        )
+        raise ToolFailed(INTERRUPTED)
+    if settled.failed:
+        raise ToolFailed(settled.result)
+    return settled.result
+
+
+def recount(hands: Hands, calls: Mapping[str, ToolCallPart]) -> None:
+    """Count the calls that earlier lives of an attempt made, as they were counted then.
+
+    Args:
+        hands: Of the attempt.
+        calls: The model's calls by id, in order.
+    """
+    order = {call: number for number, call in enumerate(calls)}
+    for number, settled in enumerate(hands.earlier.rounds if hands.earlier else ()):
+        for event in sorted(settled, key=lambda event: order.get(event.call, 0)):
+            part, known = calls.get(event.call), _TOOLS.get(event.tool)
+            if part is None or known is None:
+                continue
+            check = known.function_schema.validator
+            arguments = check.validate_python(part.args_as_dict())
+            # Any number that no step of this life has.
+            hands.refusal(event.tool, arguments, -2 - number)
 
 
 def toolset(names: Sequence[str]) -> WrapperToolset[Hands]:
@@ -298,10 +415,6 @@ def _item(number: int, task: DelegateTask) -> DelegateItem:
     if bool(task.step) == bool(task.agent) or bool(task.agent) != bool(task.task):
         raise ToolFailed(f"Item {number}: give either `step`, or `agent` and `task`.")
     return DelegateItem(step=task.step, agent=task.agent, task=task.task)
-
-
-def _output(text: str, label: str, token: str) -> str:
-    return fence(head_tail(clean(text), _OUTPUT_BYTES), label, token=token)
 
 
 def _summary(arguments: Mapping[str, Any]) -> str:

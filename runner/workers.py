@@ -22,8 +22,10 @@ from runner.outcome import Mend, Usage, add_cost
 from runner.outlook import VALUE_OF_TIME, Known, outlook_of
 from runner.plan import MAIN
 from runner.price import Remembered
+from runner.recalled import attempted, main_talk, money_of
 from runner.subagent import SubagentTask, run_subagent
 from runner.whatif import Assumptions, baseline, observed
+from runner.workspace.masking import Mask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from runner.prepare import Prepared
     from runner.price import ClassPrices
     from runner.progress import Progress
+    from runner.recorded import Recorded
     from runner.report import Baseline
     from runner.tools import DelegateItem
 
@@ -59,15 +62,24 @@ class ModelWorkers:
         stopped: Callable[[], bool],
         past: Sequence[Tried],
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], object],
+        recorded: Recorded | None = None,
     ) -> None:
         # The library would greet the user across the live tree. Its own switch, made for programs.
         pydantic_ai.BANNER_ENABLED = False
         config, options = prepared.config, prepared.options
+        self._recorded = recorded
+        said = recorded.said if recorded else ()
+        spent, self._spent = money_of(said)
+        assert options.replay is None or prepared.tape, "a replay never reaches the network"
         self._purse = Purse("run", usd=prepared.budget.usd, tokens=prepared.budget.tokens)
+        self._purse.carry(spent.usd, spent.tokens, disputed=spent.disputed)
+        mask = Mask(prepared.secrets.values())
+        self._mask = mask.text if mask else str
         self._listeners, self._choices = emit, prepared.choices
         self._roster, self._root = tuple(prepared.agents.values()), prepared.root
         self._token, self._delegate, self._facts = token, delegate, facts
         self._prices = {**config.prices, **options.prices}
+        self._day = prepared.tape.day if prepared.tape else None
         self._models = Models(
             purse=self._purse,
             emit=self._emit,
@@ -77,10 +89,14 @@ class ModelWorkers:
             prices=self._prices,
             caches=config.caches,
             strict_prefix=options.strict_prefix,
+            said=said,
+            waits=recorded.waits if recorded else {},
+            tape=prepared.tape,
         )
         self._stopped = stopped
         warm = "off" not in (config.keep_warm, prepared.workflow.keep_warm)
-        self._keeper = self._make_keeper(progress) if warm else None
+        # The cache of an agent that called this run is not ours to keep.
+        self._keeper = self._make_keeper(progress) if warm and not options.host else None
         self._spawn = spawn
         self._past = past
         self._repo = prepared.state.name
@@ -90,11 +106,19 @@ class ModelWorkers:
         self._purses: dict[str, Purse] = {}
         self._keeps_back = False
         self._rows: dict[tuple[str, int], list[ModelResponded]] = {}
+        self._taken_up: set[tuple[str, int]] = set()
+        open_main = self._choices[MAIN].available and not options.host
+        if open_main and main_talk(said) is not None:
+            # Its cache lives on, and what it holds tells what asking it costs.
+            self._main = self._open_main()
 
     def keep_back(self) -> None:
         """Keep what the next packet to main takes at worst out of subagents' reach."""
         self._keeps_back = True
-        self._keep_packet(FIXED_BYTES)  # no token is less than a byte
+        talk = main_talk(self._recorded.said) if self._recorded else None
+        seen = talk.answered.usage if talk and talk.answered else None
+        # No token is less than a byte.
+        self._keep_packet(seen.input_tokens + seen.output_tokens if seen else FIXED_BYTES)
 
     def _keep_packet(self, before: int) -> None:
         """Keep back for a packet after so many tokens of conversation, and only what is enough.
@@ -106,7 +130,12 @@ class ModelWorkers:
             return
         tokens = before + PACKET_BYTES + UNSEEN_TOKENS
         usd = price.worst_case(
-            priced_as, tokens, LEAST_OUTPUT_TOKENS, prices=self._prices, hour=self._for_an_hour()
+            priced_as,
+            tokens,
+            LEAST_OUTPUT_TOKENS,
+            self._day,
+            prices=self._prices,
+            hour=self._for_an_hour(),
         )
         most = min(purse.usd * MOST_KEPT, purse.usd - purse.spent)
         purse.keep_back = usd if usd is not None and usd <= most else Decimal(0)
@@ -130,6 +159,8 @@ class ModelWorkers:
             token=self._token,
             outputs=ask.outputs,
             purse=self._purse_of(ask.step, ask.permit.usd),
+            mask=self._mask,
+            recorded=self._take_up(ask.step, ask.attempt),
         )
         worked = await run_subagent(task, models=self._models, emit=self._emit)
         return self._by_ledger(worked, ask.step, ask.attempt)
@@ -140,19 +171,8 @@ class ModelWorkers:
         The run pays: a step's own money is its subagents', and an escalation follows on its end.
         """
         if self._main is None:
-            self._main = MainConversation(
-                self._models,
-                self._choices[MAIN].id,
-                root=self._root,
-                roster=self._roster,
-                emit=self._emit,
-                facts=self._facts,
-                token=self._token,
-                delegate=self._delegate,
-                retention=self._keeper.retention if self._keeper else None,
-                table=timetable(self._past),
-            )
-            self._keep(self._main)
+            self._main = self._open_main()
+        self._take_up(ask.step, ask.attempt)
         worked = await self._main.turn(
             ask.text,
             step=ask.step,
@@ -161,6 +181,43 @@ class ModelWorkers:
             outputs=ask.outputs,
         )
         return self._by_ledger(worked, ask.step, ask.attempt)
+
+    def _open_main(self) -> MainConversation:
+        """Open the main conversation, or the one that an earlier life of the run held."""
+        main = MainConversation(
+            self._models,
+            self._choices[MAIN].id,
+            root=self._root,
+            roster=self._roster,
+            emit=self._emit,
+            facts=self._facts,
+            token=self._token,
+            delegate=self._delegate,
+            retention=self._keeper.retention if self._keeper else None,
+            table=timetable(self._past),
+            mask=self._mask,
+            recorded=self._recorded,
+        )
+        if self._keeper is not None and self._recorded is not None:
+            rows = (event for event in self._recorded.said if isinstance(event, ModelResponded))
+            self._keeper.take_up(rows, longer=main.for_an_hour)
+        self._keep(main)
+        return main
+
+    def _take_up(self, step: str, attempt: int) -> Recorded | None:
+        """Return what earlier lives of the run recorded, for an attempt that goes on: once.
+
+        What it used by then is booked already, and counts for the attempt.
+        """
+        key = (step, attempt)
+        if self._recorded is None or key in self._taken_up:
+            return None
+        self._taken_up.add(key)
+        before = attempted(self._recorded, step, attempt)
+        if before is None:
+            return None
+        self._rows[key] = [*before.rows]
+        return self._recorded
 
     def outlook(self, kind: str, roles: Sequence[str], irreversible: bool) -> Outlook:  # noqa: FBT001  as the port says it
         """Estimate what the rungs cost for one failure."""
@@ -193,7 +250,7 @@ class ModelWorkers:
         priced_as = self._models.priced_as(model_id)
         if priced_as is None:
             return None
-        return price.class_prices(priced_as, datetime.now(UTC), self._prices, tokens)
+        return price.class_prices(priced_as, self._day or datetime.now(UTC), self._prices, tokens)
 
     def hear(self, event: Event) -> None:
         """Listen to the run: what has begun and ended tells when main is asked next."""
@@ -225,8 +282,15 @@ class ModelWorkers:
 
     def _keep(self, conversation: MainConversation) -> None:
         keeper = self._keeper
-        if keeper is not None:
-            self._spawn(lambda: keeper.keep(conversation))
+        if keeper is None:
+            return
+
+        async def keep() -> None:
+            # In a later life of a run, only what was recalled can be kept.
+            await conversation.recall()
+            await keeper.keep(conversation)
+
+        self._spawn(keep)
 
     def _emit(self, event: Event) -> None:
         """Pass an event on, keeping the ledger's rows."""
@@ -248,4 +312,8 @@ class ModelWorkers:
 
     def _purse_of(self, step: str, usd: Decimal | None) -> Purse:
         """Return the step's own purse, one for all its subagents, part of the run's."""
-        return self._purses.setdefault(step, Purse(step, usd=usd, parent=self._purse))
+        if step not in self._purses:
+            purse = self._purses[step] = Purse(step, usd=usd, parent=self._purse)
+            if (spent := self._spent.get(step)) is not None:
+                purse.carry(spent.usd, spent.tokens)
+        return self._purses[step]

@@ -125,6 +125,12 @@ class Answer:
     """Only in an answer that is not streamed."""
     usage: Mapping[str, Any] | None = None
     """Sent as it is in place of `tokens`; only in an answer that is not streamed."""
+    edit: Callable[[bytes], bytes] = bytes
+    """Changes the bytes of the body before they are sent; only where it is not streamed."""
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """More response headers, or others; only in an answer that is not streamed."""
+    drip: float = 0.0
+    """Seconds before each byte; only in an answer that is not streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +142,14 @@ class Fault:
         body: A JSON value, or bytes as they are; `None` is the vendor's own error object.
         headers: More response headers; `content-type` in place of the usual one.
         break_off: `reset`: the connection is reset before a byte is sent; `half`: in the middle of
-            the body; `hang`: nothing comes for `seconds`; `slow`: a byte every `seconds`.
+            the body; `short`: it is closed there in good order; `hang`: nothing comes for
+            `seconds`; `slow`: a byte every `seconds`.
     """
 
     status: int = 500
     body: object = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    break_off: Literal["", "reset", "half", "hang", "slow"] = ""
+    break_off: Literal["", "reset", "half", "short", "hang", "slow"] = ""
     seconds: float = 0.0
 
 
@@ -251,7 +258,12 @@ class _Handler(BaseHTTPRequestHandler):
             whole = _WHOLE[ask.api](ask, answer)
             if answer.usage is not None:
                 whole["usageMetadata" if ask.api == "google" else "usage"] = dict(answer.usage)
-            self._send(200, json.dumps(whole).encode(), "application/json")
+            body = answer.edit(json.dumps(whole).encode())
+            if answer.drip:
+                self._head(200, len(body), "application/json", answer.headers)
+                self._drip(body, answer.drip)
+            else:
+                self._send(200, body, "application/json", answer.headers)
             return
         pieces = "".join(_event(name, data) for name, data in _EVENTS[ask.api](ask, answer))
         if ask.api == "chat":
@@ -271,16 +283,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(fault.status, body, kind, fault.headers)
             return
         self._head(fault.status, len(body), kind, fault.headers)
+        if fault.break_off == "slow":
+            self._drip(body, fault.seconds)
+            return
+        self.wfile.write(body[: len(body) // 2])
+        self.wfile.flush()
         if fault.break_off == "half":
-            self.wfile.write(body[: len(body) // 2])
-            self.wfile.flush()
             time.sleep(0.02)  # so that the half arrives before the reset
             self._reset()
-            return
+        self.close_connection = True
+
+    def _drip(self, body: bytes, seconds: float) -> None:
         for byte in body:
             self.wfile.write(bytes([byte]))
             self.wfile.flush()
-            if self.server.closing.wait(fault.seconds):
+            if self.server.closing.wait(seconds):
                 return
 
     def _reset(self) -> None:

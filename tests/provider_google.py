@@ -81,6 +81,8 @@ def whole(ask: Ask, answer: Answer) -> dict[str, Any]:
     if answer.refused:
         candidate["finishReason"] = "SAFETY"
     else:
+        if answer.cut:
+            candidate["finishReason"] = "MAX_TOKENS"
         candidate["content"] = {"role": "model", "parts": _parts(ask, answer)}
     body = {**_frame(ask, answer), "candidates": [candidate]}
     if answer.tokens is not None:

@@ -54,9 +54,11 @@ from runner.events import (
     Decided,
     Event,
     GitFact,
+    ModelResponded,
     Notice,
     Restored,
     RunFinished,
+    RunResumed,
     StepFinished,
     StepPlan,
     StepStarted,
@@ -187,6 +189,21 @@ def test_a_run_that_never_ended_is_not_summed_up() -> None:
     assert plain([]) == ""
 
 
+def test_a_run_that_is_resumed_is_told_with_what_came_before() -> None:
+    stream = io.StringIO()
+    console = PlainConsole(Quietly(stream), clock=Clock())
+    events = failing()
+    at = events.index(next(one for one in events if isinstance(one, StepFinished))) + 1
+    console.continued((event, 0.0) for event in [*events[:at], RunFinished(130, "cancelled", 1.0)])
+    for event in (RunResumed(2, 1.0), *events[at:]):
+        console(event)
+    console.close()
+    said = stream.getvalue()
+    assert said.startswith(f"[   0.0s] ship: run {RUN} goes on, 1 of 3 steps done before\n")
+    assert "lint: $" not in said  # it was said then
+    assert said.endswith(plain(events).partition("\n\n")[2])
+
+
 def test_what_is_silent_for_long_is_named_again() -> None:
     stream = io.StringIO()
     console = PlainConsole(Quietly(stream), heartbeat=0.1)
@@ -247,6 +264,7 @@ END_80 = """
 
   Cost  $0.0352 of $1.00 (the default), 96% left; $0.0042 of it scripted
   Look  runner show 20261121-174530-3f9a
+  Page  runner report 20261121-174530-3f9a
 
 ✗ ship failed after 1m 36s: a step failed (exit 1)  [scripted]
 """
@@ -298,6 +316,29 @@ def test_commands_work_as_they_are_named(file: str, where: str, text: str) -> No
     assert f"Look  runner show {RUN}{where}\n" in ended
 
 
+def test_a_failed_run_names_its_trace_and_a_passing_one_only_where_to_look() -> None:
+    start = replace(START, trace_file="/s/trace.otlp.jsonl")
+    report = summarise([start, *failing()[1:]])
+    assert report.trace is not None
+    said = render_end(report, width=80, color=False, glyphs=UNICODE)
+    assert f"  Trace  {report.trace.id}  runner trace {RUN}\n" in said
+    passed = summarise([replace(passing()[0], trace_file="/s/t"), *passing()[1:]])
+    assert "Trace" not in render_end(passed, width=80, color=False, glyphs=UNICODE)
+
+
+@pytest.mark.parametrize(("lines", "first"), [(20, "line 1"), (21, "… 6 lines above left out")])
+def test_no_few_lines_of_output_are_left_out(lines: int, first: str) -> None:
+    tail = "".join(f"line {number}\n" for number in range(1, lines + 1))
+    outcome = StepOutcome("a", Status.FAILED, Rung.COMMAND, "exit 1", tail=tail)
+    assert f"  exit 1\n  │ {first}\n" in end([START, StepFinished(outcome)])
+
+
+def test_a_reason_is_no_advice() -> None:
+    why = "2 packets used up"
+    same = StepReport("a", "prompt", "", "failed", reason=why, hint=why)
+    assert next_steps(same, summarise([START])) == [f"See: runner show {RUN}"]
+
+
 def test_what_to_do_next() -> None:
     unasked = "No model was asked: this step has no fix. Try: runner exec --fix test"
     log = f"Whole output: runner log {RUN} test"
@@ -334,6 +375,11 @@ def test_of_many_steps_only_the_remarkable_have_a_row() -> None:
 def test_what_an_exit_code_means_is_said(code: int, status: str, text: str) -> None:
     last = RunFinished(code, status, 2.0, uncommitted=("a.py", "b.py"))  # type: ignore[arg-type]
     assert text in end([START, last])
+
+
+def test_models_that_never_answered_cost_nothing_but_were_asked() -> None:
+    tried = [one for one in failing() if not isinstance(one, ModelResponded)]
+    assert "Cost  no tokens: no model answered\n" in end(tried)
 
 
 UNKNOWN = replace(responded(3, "main", "0"), cost_usd=None)
@@ -381,7 +427,7 @@ def test_money_used_up_is_told_with_where_it_went() -> None:
     told = replace(money[-1], lacked=lacked, advice="runner exec --budget 1.30 or more")
     other = replace(START, file=f"{START.root}/ci/a.yaml")
     text = end([other, *money[1:-1], told])
-    assert f"Short  {lacked}\n" in text
+    assert f"Short {lacked} " in " ".join(text.split())
     assert "Next   runner exec ci/a.yaml --budget 1.30 or more\n" in text
     assert f"Look  runner show {RUN} --cost\n" in end(money)
     late = [START, RunFinished(3, "failed", 1800.2)]
@@ -493,6 +539,24 @@ def test_the_tree_while_a_command_and_while_a_model_works() -> None:
         "\n"
         "  2.0s  ·  1 done, 1 running, 1 waiting  ·  $0.0042 of $1.00  ·  41.2k in (62% cached)"
         "  ·  512 out\n"
+    )
+
+
+def test_the_tree_of_a_resumed_run_stands_as_it_was_left() -> None:
+    cut = [
+        *failing()[:7],
+        StepFinished(StepOutcome("lint", Status.SUCCEEDED, Rung.COMMAND, seconds=0.4)),
+        StepFinished(StepOutcome("commit", Status.CANCELLED, reason="interrupted")),
+        RunFinished(130, "cancelled", 1.0),
+        RunResumed(2, 9.0),
+    ]
+    assert frame(cut, 79) == (
+        f"ship  {RUN}  budget $1.00 and 30m (the default)  [scripted]\n"
+        "  ✓ lint    command                                                        0.4s\n"
+        "  · test              pytest -q\n"
+        "  · commit            commit by rule\n"
+        "\n"
+        "  2.0s  ·  1 done, 0 running, 2 waiting\n"
     )
 
 
@@ -713,9 +777,13 @@ def test_who_gets_a_tree(
     stream: Callable[[], io.StringIO], environ: dict[str, str], *, tree: bool
 ) -> None:
     assert isinstance(make_console(stream(), environ=environ), TreeConsole) == tree
-    assert isinstance(make_console(stream(), environ=environ, quiet=True), PlainConsole)
-    assert isinstance(make_console(stream(), environ=environ, interactive=True), TreeConsole)
-    assert isinstance(make_console(stream(), environ=environ, interactive=False), PlainConsole)
+    for progress in ("quiet", "plain"):
+        console = make_console(stream(), environ=environ, progress=progress)
+        assert isinstance(console, PlainConsole)
+    # Asked for, it is drawn in CI, too; not where its signs would be garbage.
+    able = isinstance(stream(), Terminal) and environ.get("TERM", "dumb") != "dumb"
+    console = make_console(stream(), environ=environ, progress="tree")
+    assert isinstance(console, TreeConsole) == able
 
 
 @pytest.mark.parametrize(
@@ -736,7 +804,7 @@ def test_a_stream_that_is_gone_stops_nothing(*, interactive: bool) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     stream = open(writer, "w", encoding="utf-8", buffering=1)  # noqa: SIM115, PTH123  closed below, by descriptor
-    console = make_console(stream, interactive=interactive, environ={})
+    console = TreeConsole(Quietly(stream)) if interactive else make_console(stream, environ={})
     for event in failing():
         console(event)
     console.close()
@@ -768,7 +836,9 @@ def test_show_of_a_run_that_is_going_on_and_of_a_killed_one() -> None:
     assert going.endswith("⠋ ship running after 12s  [scripted]\n")
     killed = render_show(summarise(failing()[:13], alive=False, until=1012.0))
     assert "■ test" in killed
-    assert killed.endswith("■ ship killed after 12s  [scripted]\n")
+    assert killed.endswith(
+        f"\n  Then  runner resume {RUN}\n\n■ ship killed after 12s  [scripted]\n"
+    )
 
 
 def test_the_list_of_runs() -> None:
@@ -784,7 +854,7 @@ def test_the_list_of_runs() -> None:
         "✗ 20261121-174530-3f9a  ship  failed     exit 1    17 minutes ago   1m 36s"
         "  $0.0352 scripted\n"
         "■ 20261121-174529-bbbb  ship  killed               17 minutes ago   1m 36s"
-        "  $? scripted\n"
+        "  $? scripted  resumable\n"
     )
     assert "runner exec" in render_runs([], now=0.0)
 

@@ -41,7 +41,12 @@ def test_what_is_not_on_the_list_stays_out(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "TRACEPARENT", "CARGO_HOME"]
+    "name",
+    [
+        *("HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "CARGO_HOME"),
+        *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+    ],
 )
 def test_what_is_on_the_list_comes_along(name: str) -> None:
     assert made({name: "value"})[name] == "value"

@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner import events, outcome
@@ -90,7 +90,8 @@ def strategy(hint: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("cls", EVENTS, ids=lambda cls: cls.__name__)
 def test_every_event_comes_back_exactly(cls: type[Any]) -> None:
-    @settings(max_examples=40)
+    # Events have many fields: a busy machine is slow to fill them, which says nothing of them.
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
     @given(strategy(cls))
     def check(event: Event) -> None:
         back = decode(json.loads(json.dumps(encode(event))))

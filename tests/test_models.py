@@ -17,7 +17,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from runner.errors import JournalError, ProviderError, UsageError
-from runner.events import ModelResponded, Notice
+from runner.events import ModelResponded, ModelRetried, Notice
 from runner.models import Asking, Models, error_ending
 from runner.models.guard import PrefixBrokenError
 from runner.models.metered import MeteredModel, serves
@@ -82,7 +82,11 @@ class Bench:
 
     @property
     def notices(self) -> list[str]:
-        return [event.text for event in self.events if isinstance(event, Notice)]
+        return [
+            event.words if isinstance(event, ModelRetried) else event.text
+            for event in self.events
+            if isinstance(event, Notice | ModelRetried)
+        ]
 
     def open(self, model_id: str, role: str = "cheap", purse: Purse | None = None) -> MeteredModel:
         return self.models.open(

@@ -177,12 +177,12 @@ rules:
 """)
     append, full = Journal.append, False
 
-    def fail(self: Journal, run_id: str, event: Event) -> int:
+    def fail(self: Journal, run_id: str, event: Event, *, at: float | None = None) -> int:
         nonlocal full
         full |= isinstance(event, ToolCalled)
         if full:
             raise JournalError("the journal cannot be written: disk full")
-        return append(self, run_id, event)
+        return append(self, run_id, event, at=at)
 
     monkeypatch.setattr(Journal, "append", fail)
     with pytest.raises(JournalError):

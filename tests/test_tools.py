@@ -6,7 +6,7 @@ import stat
 import threading
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import pytest
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runner.events import Event
     from runner.outcome import Ending
 
+T = TypeVar("T")
 Call = tuple[str, dict[str, Any]]
 DONE: Call = ("done", {"summary": "mended"})
 
@@ -63,6 +64,7 @@ class Session:
             hands=Hands(
                 permit=self.permit,
                 step="test",
+                attempt=3,
                 emit=self.events.append,
                 token="t0k",
                 outputs={},
@@ -80,6 +82,11 @@ class Session:
     async def delegate(self, items: Sequence[DelegateItem], step: str) -> Sequence[DelegateReport]:
         self.delegated.append((items, step))
         return [DelegateReport(name=item.step or item.agent, status="succeeded") for item in items]
+
+    def parts(self, kind: type[T]) -> list[T]:
+        """All parts of one kind of all messages, in order."""
+        parts = [part for message in self.messages for part in message.parts]
+        return [part for part in parts if isinstance(part, kind)]
 
     @property
     def results(self) -> list[str]:
@@ -392,8 +399,44 @@ async def test_events_tell_people_of_each_call(root: Path) -> None:
     await session.play(
         [("read_file", {"path": "src/a.py"}), ("read_file", {"path": "../none\x1b[31m"})], [DONE]
     )
-    assert ToolCalled("test", "read_file", "src/a.py") in session.events
-    assert ToolCalled("test", "read_file", "../none", failed=True) in session.events
+    calls = [event for event in session.events if isinstance(event, ToolCalled)]
+    read, refused = sorted(calls, key=lambda event: event.failed)
+    assert (read.step, read.attempt, read.tool) == ("test", 3, "read_file")
+    assert read.summary == "src/a.py"
+    assert not read.failed
+    assert not read.truncated
+    assert not read.reason
+    assert read.output_bytes == len(session.results[0].encode())
+    assert refused.failed
+    assert refused.summary == "../none"
+    assert refused.reason
+    assert "\n" not in refused.reason
+    # The provider's own id of the call, by which its messages name it.
+    made = [part.tool_call_id for part in session.parts(ToolCallPart) if part.tool_name != "done"]
+    assert [read.call, refused.call] == made
+
+
+async def test_events_tell_what_was_cut_from_an_answer(root: Path) -> None:
+    async def check() -> str:
+        return "exit 1\n" + "x" * 50_000
+
+    session = Session(root, check=check)
+    await session.play([("check", {})], [("read_file", {"path": "src/a.py"})], [DONE])
+    checked, read = (event for event in session.events if isinstance(event, ToolCalled))
+    assert checked.truncated
+    assert checked.output_bytes == 50_007
+    assert (read.truncated, read.output_bytes) == (False, len(session.results[1].encode()))
+
+
+async def test_a_shell_is_told_the_span_of_its_call(root: Path) -> None:
+    def traced(call: str) -> dict[str, str]:
+        return {"TRACEPARENT": f"of {call}"}
+
+    session = Session(root, shell=True, traced=traced)
+    answer = await session.one("shell", command="echo $TRACEPARENT")
+    (called,) = (event for event in session.events if isinstance(event, ToolCalled))
+    assert called.call
+    assert f"of {called.call}\n" in answer
 
 
 async def test_the_same_call_again_and_again_is_not_served(root: Path) -> None:

@@ -6,11 +6,6 @@ import gc
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from runner.cli.app import COMPLETE_VARIABLE, root
-from runner.errors import RunnerError, WorkflowError, WorkflowErrors
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,11 +19,33 @@ def main() -> None:
     """Entry point of the `runner` command."""
     # Imports leave no garbage, and looking for it is a tenth of the start; `app` turns it on again.
     gc.disable()
+    if sys.argv[1:2] == ["hook"]:
+        sys.exit(_hook(sys.argv[1:]))
     sys.exit(invoke(sys.argv[1:]))
+
+
+def _hook(argv: Sequence[str]) -> int:
+    """Answer a hook without click where nothing has to run; never with 2, which says more there.
+
+    That code keeps Claude Code from stopping, and a mistake in its settings would do so each time.
+    """
+    from runner.hook.quick import answered  # noqa: PLC0415  no other command needs it
+
+    if answered(argv):
+        return 0
+    code = invoke(argv)
+    return 1 if code == 2 and "claude-code" in argv else code
 
 
 def invoke(argv: Sequence[str]) -> int:
     """Run one command line and return its exit code; everything meant for people goes to stderr."""
+    # Not above: a hook that has nothing to do is over before click would be there.
+    import click  # noqa: PLC0415
+
+    from runner.cli.app import COMPLETE_VARIABLE, root  # noqa: PLC0415
+    from runner.cli.output import tell  # noqa: PLC0415
+    from runner.errors import RunnerError, WorkflowError, WorkflowErrors  # noqa: PLC0415
+
     try:
         code = root.main(
             args=list(argv),
@@ -40,12 +57,12 @@ def invoke(argv: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except (WorkflowError, WorkflowErrors) as error:
-        click.echo(str(error), err=True)  # begins with `file:line:column`, as editors expect it
+        tell(str(error))  # begins with `file:line:column`, as editors expect it
         return error.exit_code
     except RunnerError as error:
-        click.echo(f"runner: {error}", err=True)
+        tell(f"runner: {error}")
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("runner: interrupted", err=True)
+        tell("runner: interrupted")
         return INTERRUPTED
     return code if isinstance(code, int) else 0

@@ -29,25 +29,32 @@ class Entry:
     summary: str
 
 
+_YOURS = "Your agent, your shell"
+
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("Start", "demo", "See every rung at work in a scratch repository; free."),
     "init": Entry("Start", "init", "Look at this repository and write a workflow for it."),
     "exec": Entry("Start", "exec", "Run a workflow."),
+    "resume": Entry("Start", "resume", "Go on with a run that was killed or interrupted."),
     "check": Entry("Workflows", "files", "Say what is wrong with a workflow file; run nothing."),
     "plan": Entry("Workflows", "plan", "Print what a run would do, ask and cost; run nothing."),
     "agents": Entry("Workflows", "files", "List the agents that steps can name."),
-    "schema": Entry("Workflows", "files", "Print the workflow file's JSON Schema, for editors."),
+    "schema": Entry("Workflows", "files", "Print the JSON Schema of workflows, reports or events."),
     "runs": Entry("Runs", "look", "List the runs of this repository."),
     "show": Entry("Runs", "look", "Print how a run went."),
     "log": Entry("Runs", "look", "Print the whole output of a step's last command."),
     "explain": Entry("Runs", "look", "Print why a step went up or down the rungs."),
+    "trace": Entry("Runs", "trace", "Draw when a run did what, or send that to a server."),
+    "report": Entry("Runs", "report", "Write a run as one HTML page."),
     "whatif": Entry("Runs", "whatif", "Print what a run would have cost otherwise."),
     "history": Entry(
         "Runs", "history", "Print which model mended what, how reliably, at what cost."
     ),
     "restore": Entry("Runs", "restore", "Bring the tree back to a snapshot of a run."),
-    "measure": Entry("Start", "measure", "Print what chores cost in your agents' own logs."),
-    "completion": Entry("Shell", "completion", "Print the completion script for a shell."),
+    "hook": Entry(_YOURS, "hook", "Run the workflow whenever Claude Code stops."),
+    "allow": Entry(_YOURS, "allow", "Let hooks run this repository's workflow as it is."),
+    "measure": Entry(_YOURS, "measure", "Print what chores cost in your agents' own logs."),
+    "completion": Entry(_YOURS, "completion", "Print the completion script for a shell."),
 }
 
 
@@ -134,7 +141,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: Any) -> Non
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     subcommand_metavar="COMMAND ...",
-    epilog="New here? `runner demo`, then in your own repository `runner init` and `runner exec`.",
+    epilog="New here? `runner demo`, then in a repository `runner init`, `runner exec`.",
 )
 @click.option(
     "--version",
@@ -145,7 +152,7 @@ def print_version(ctx: click.Context, param: click.Parameter, value: Any) -> Non
     help="Print the version.",
 )
 def root() -> None:
-    """Run a workflow: plain commands first, cheap subagents when one fails, the main agent last.
+    """Run a workflow: commands first, then a cheap agent, the main agent last.
 
     While every command passes, a run costs no token and needs no key.
     """

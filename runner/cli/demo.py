@@ -32,7 +32,7 @@ def demo_command(base: Path | None, seed: int, as_json: bool, quiet: bool) -> in
     stage = demo.prepare(base, seed, pace=PACE if sys.stderr.isatty() and not quiet else 0.0)
     if not quiet:
         tell(demo.opening(stage))
-    output = Output(as_json=as_json, quiet=quiet)
+    output = Output(as_json=as_json, progress="quiet" if quiet else "auto")
     options = Options(models=stage.models, state_dir=stage.state)
     report = drive(
         demo.WORKFLOW,

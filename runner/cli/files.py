@@ -34,8 +34,10 @@ def check_command(target: str | None, directory: Path) -> int:
 
 
 @click.command("schema")
-def schema_command() -> int:
-    """Print the JSON Schema of workflow files, for editors.
+@click.option("--events", "what", flag_value="events", help="Of one line of exec --events.")
+@click.option("--report", "what", flag_value="report", help="Of exec --json and --report.")
+def schema_command(what: str | None) -> int:
+    """Print the JSON Schema of workflow files, for editors, or of what a run writes.
 
     Save it beside the workflow, and name it in the workflow's first line:
 
@@ -43,7 +45,12 @@ def schema_command() -> int:
       runner schema > runner.schema.json
       # yaml-language-server: $schema=./runner.schema.json
     """  # noqa: D301  `\b` is click's mark for lines to leave alone
-    print_json(workflow_schema())
+    if what is None:
+        print_json(workflow_schema())
+        return 0
+    from runner.schemas import event_schema, report_schema  # noqa: PLC0415  few ask for it
+
+    print_json(event_schema() if what == "events" else report_schema())
     return 0
 
 

@@ -88,6 +88,23 @@ class Usd(click.ParamType[Decimal]):
         return amount
 
 
+class Seconds(click.ParamType[float]):
+    """A length of time: `90`, `90s`, `30m`, `2h`."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        text = str(value).strip()
+        unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+        number = text[:-1] if unit else text
+        if not number.isdecimal() or not int(number):
+            self.fail(f"{value!r} is no length of time, such as 90s, 30m or 2h", param, ctx)
+        return float(int(number) * (unit or 1))
+
+
 def run_options(command: Decorated) -> Decorated:
     """Add everything that decides how a workflow runs: shared by `exec` and `plan`."""
     for option in reversed(_RUN_OPTIONS):
@@ -194,6 +211,9 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
         allow_network=given["allow_network"],
         allow_uncommitted=given["allow_uncommitted"],
         trust_checkout_auth=given["trust_checkout_auth"],
+        trace_content=given.get("trace_content", False),
+        record=given.get("record"),
+        replay=given.get("replay"),
         state_dir=given["state_dir"],
     )
 

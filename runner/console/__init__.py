@@ -6,7 +6,7 @@ What `show`, `runs` and `explain` print is in `runner.console.show`, which a run
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from runner.console.plain import PlainConsole
 from runner.console.stream import Quietly
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from runner.events import Event
 
-__all__ = ["Console", "make_console"]
+__all__ = ["Console", "Progress", "make_console"]
+
+Progress = Literal["auto", "tree", "plain", "quiet"]
+"""How a run is shown while it goes on."""
 
 
 class Console(Protocol):
@@ -35,9 +38,8 @@ class Console(Protocol):
 def make_console(
     stream: TextIO,
     *,
-    quiet: bool = False,
+    progress: Progress = "auto",
     color: bool | None = None,
-    interactive: bool | None = None,
     where: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> Console:
@@ -45,9 +47,10 @@ def make_console(
 
     Args:
         stream: Where to write; stderr, for stdout is for results.
-        quiet: Say nothing but how it ended, and that only when it did not end well.
+        progress: `tree` is drawn at terminals only, elsewhere it is `plain`; `quiet` says nothing
+            but how it ended, and that only when it did not end well; `auto` draws the tree at a
+            terminal that can, outside CI.
         color: `None`: at a terminal, unless `NO_COLOR` says otherwise; elsewhere on `FORCE_COLOR`.
-        interactive: Whether to draw the live tree; `None`: at a terminal that can, outside CI.
         where: Options that the commands it names need, to be about the same repository.
         environ: The environment to decide by.
     """
@@ -55,10 +58,9 @@ def make_console(
     terminal = quietly.isatty() and environ.get("TERM", "dumb") not in ("dumb", "unknown", "")
     if color is None:
         color = _colors(environ, terminal=terminal)
-    if interactive is None:
-        interactive = terminal and environ.get("CI", "").lower() in ("", "0", "false")
-    if quiet or not interactive:
-        return PlainConsole(quietly, color=color, quiet=quiet, where=where)
+    in_ci = environ.get("CI", "").lower() not in ("", "0", "false")
+    if not terminal or progress in ("plain", "quiet") or (progress == "auto" and in_ci):
+        return PlainConsole(quietly, color=color, quiet=progress == "quiet", where=where)
     from runner.console.tree import TreeConsole  # noqa: PLC0415  rich costs a passing run too much
 
     return TreeConsole(quietly, color=color, where=where)

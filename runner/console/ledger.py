@@ -51,7 +51,7 @@ def render_cost(report: Report, *, width: int = 100, color: bool = False) -> str
         "Booked": _unmeasured_text(report),
         "Prices": _prices_text(report),
     }
-    return paint(join([_cost_table(report, width), labelled(facts)])[1:], color=color)
+    return paint(join([_cost_table(report, width), labelled(facts, width=width)])[1:], color=color)
 
 
 def render_prefix(report: Report, *, width: int = 100, color: bool = False) -> str:

@@ -30,6 +30,7 @@ from runner.events import (
     Event,
     ModelResponded,
     RunFinished,
+    RunResumed,
     RunStarted,
     StepFinished,
     StepStarted,
@@ -95,6 +96,8 @@ class Live:
                 self._finish(outcome)
             case RunFinished():
                 self._over = True
+            case RunResumed():
+                self._resume()
             case _:
                 self._advance(event)
 
@@ -110,6 +113,14 @@ class Live:
             (),
             self._foot(steps, now, width, glyphs),
         ]
+
+    def _resume(self) -> None:
+        """Go on in a new process: what was cut off, or never begun, has its turn before it."""
+        self._over, self._begun = False, self._clock()
+        for state in self._steps.values():
+            if state.status in ("running", "cancelled", "blocked"):
+                state.status, state.rung, state.seconds = "pending", None, None
+                state.reason = state.last = ""
 
     def _step(self, step: str) -> _Step:
         # Work that the main agent started is in no plan.
@@ -149,15 +160,16 @@ class Live:
         if step.status == "running":
             frame = int(now * FRAMES)
             note = _running_note(step)
-            return Row("running", step.id, rung, note, now - step.begun, step.cost, frame)
+            seconds = now - step.begun
+            return Row("running", step.id, rung, note, seconds, step.cost, frame, step.usage)
         note = step.title if step.status == "pending" else step.reason
-        return Row(step.status, step.id, rung, note, step.seconds, step.cost)
+        return Row(step.status, step.id, rung, note, step.seconds, step.cost, usage=step.usage)
 
     def _head(self, width: int, glyphs: Glyphs) -> Line:
         start = self._start
         if start is None:
             return ()
-        mark = "  [scripted]" if start.scripted else ""
+        mark = "  [scripted]" if start.scripted else "  [replayed]" if start.replayed else ""
         room = max(8, width - len(start.run_id) - len(mark) - 2)
         name = fit(start.workflow, room, glyphs.more)
         limits = budget(start)
@@ -232,11 +244,18 @@ def _fold(rows: list[Row], places: list[int], name: str) -> list[Row]:
         return rows
     places = sorted(places)
     going = [rows[place] for place in places]
-    sums = {"rung": "", "note": "", "seconds": None, "cost": _cost(going)}
+    sums = {"rung": "", "note": "", "seconds": None, "cost": _cost(going), "usage": _used(going)}
     folded = replace(going[-1], name=name.format(len(going)), **sums)
     gone = set(places[:-1])
     kept = [folded if place == places[-1] else row for place, row in enumerate(rows)]
     return [row for place, row in enumerate(kept) if place not in gone]
+
+
+def _used(rows: Sequence[Row]) -> Usage:
+    total = Usage()
+    for row in rows:
+        total += row.usage
+    return total
 
 
 def _cost(rows: Sequence[Row]) -> Decimal | None:

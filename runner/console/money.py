@@ -108,7 +108,9 @@ def misses(report: Report, *, room: int, glyphs: Glyphs) -> list[Line]:
 def cost_text(report: Report) -> str:
     """Say what was paid, of how much, what is left, and what of it is not known or not real."""
     if not report.ledger:
-        return "no tokens: no model was asked" if report.models else ""
+        asked = any(one.rung is not Rung.COMMAND for step in report.steps for one in step.attempts)
+        who = "no model answered" if asked else "no model was asked"
+        return f"no tokens: {who}" if report.models else ""
     unknown = report.cost_usd is None
     text = known_money(report.known_cost_usd, int(unknown))
     if report.budget_usd is not None:
@@ -118,6 +120,8 @@ def cost_text(report: Report) -> str:
         text += "; a price is not known"
     elif left := left_text(report):
         text += f", {left}"
+    if report.replayed and report.known_cost_usd:
+        return f"{text}, replayed: paid when it was recorded"
     if not report.scripted_usd:
         return text
     if report.scripted_usd == report.known_cost_usd:

@@ -29,21 +29,25 @@ from runner.events import (
     CommandStarted,
     Event,
     ModelResponded,
+    ModelRetried,
     Notice,
     Restored,
     RunFinished,
+    RunResumed,
     RunStarted,
     StepFinished,
     StepStarted,
+    TimedSink,
 )
 from runner.outcome import Attempt, Rung, Status, StepOutcome, Verdict
 from runner.plan import KEEPALIVE
 from runner.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from runner.console.stream import Quietly
+    from runner.report import Report
 
 HEARTBEAT = 30.0
 """Seconds after which a step that says nothing is named again."""
@@ -69,7 +73,7 @@ _STATUS_STYLE: dict[Status, Style] = {
 }
 
 
-class PlainConsole:
+class PlainConsole(TimedSink):
     """Writes a line for each change, and every `heartbeat` seconds one for what still runs."""
 
     def __init__(
@@ -94,12 +98,17 @@ class PlainConsole:
         self._roles: dict[str, str] = {}
         self._may_fail: Collection[str] = ()
 
-    def __call__(self, event: Event) -> None:
+    def continued(self, past: Iterable[tuple[Event, float]]) -> None:
+        """Take up what is known of a run that is resumed; none of it is said again."""
+        for event, _ in past:
+            self._add(event)
+
+    def hear(self, event: Event, at: float) -> None:
         """Show one event."""
-        self._tally.add(event)
-        if isinstance(event, RunStarted):
-            self._begun = self._clock()
-            self._roles, self._may_fail = dict(event.models), event.may_fail
+        del at
+        self._add(event)
+        if isinstance(event, RunResumed) and not self._quiet:
+            self._say("", _resumed_text(self._tally.report()), "bold")
         if isinstance(event, RunFinished):
             self._ended = event
         if self._quiet:
@@ -108,6 +117,12 @@ class PlainConsole:
         told = tell(event, self._roles, self._may_fail)
         if told is not None:
             self._say(*told)
+
+    def _add(self, event: Event) -> None:
+        self._tally.add(event)
+        if isinstance(event, RunStarted):
+            self._begun = self._clock()
+            self._roles, self._may_fail = dict(event.models), event.may_fail
 
     def close(self) -> None:
         """Stop, and say how the run ended if it did; `quiet` says so only when it was not well."""
@@ -156,8 +171,8 @@ def tell(
             return step, f"undid the changes to {plural(len(paths), 'path')}", ""
         case Notice(text, step):
             return step, f"note: {text}", "warn"
-        case ModelResponded():
-            return _response_text(event)
+        case ModelRetried() | ModelResponded():
+            return _model_text(event)
         case StepFinished(outcome):
             text, style = _outcome_text(outcome), _STATUS_STYLE.get(outcome.status, "dim")
             if outcome.status is Status.FAILED and outcome.id in may_fail:
@@ -167,8 +182,10 @@ def tell(
             return None
 
 
-def _response_text(event: ModelResponded) -> tuple[str, str, Style] | None:
-    """Tell of a lost cache and of keep-alives; all other responses are an attempt's."""
+def _model_text(event: ModelRetried | ModelResponded) -> tuple[str, str, Style] | None:
+    """Tell of retries, a lost cache and keep-alives; all other responses are an attempt's."""
+    if isinstance(event, ModelRetried):
+        return event.step, f"note: {event.words}", "warn"
     if event.continuity is not None and event.continuity.broken:
         return event.step, f"{CACHE_LOST}: {event.continuity.how}", "bad"
     if event.role != KEEPALIVE:
@@ -187,7 +204,14 @@ def _begin_text(event: RunStarted) -> str:
     parts = [f"run {event.run_id}", plural(len(event.steps), "step")]
     parts += [f"budget {limits}"] if limits else []
     parts += ["scripted"] if event.scripted else []
+    parts += ["replayed"] if event.replayed else []
     return f"{event.workflow}: {', '.join(parts)}"
+
+
+def _resumed_text(report: Report) -> str:
+    done = sum(step.status in ("succeeded", "skipped") for step in report.steps)
+    known = f"{done} of {plural(len(report.steps), 'step')} done before"
+    return f"{report.workflow}: run {report.run_id} goes on, {known}"
 
 
 def _attempt_text(event: AttemptStarted, roles: dict[str, str]) -> str:

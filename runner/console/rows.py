@@ -5,8 +5,22 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from runner.console.style import Glyphs, Line, Span, Style, cells, duration, fit, money, pad, plural
+from runner.console.style import (
+    Glyphs,
+    Line,
+    Span,
+    Style,
+    cells,
+    count,
+    duration,
+    fit,
+    money,
+    pad,
+    plural,
+    share,
+)
 from runner.frozen import frozen
+from runner.outcome import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +32,10 @@ _NOTE_STYLES: Mapping[str, Style] = {"failed": "bad", "allowed": "warn"}
 _RUNG = len("subagent")
 _TIME = 7
 _COST = 8
+_TOKENS = len("123.4k in, 100% cached, 12.3k out")
+_WIDE = 120
+"""Columns from which on tokens are shown."""
+_NOTHING = Usage()
 _NAME = 24
 """Widest column of step ids; at narrow terminals a third of the width."""
 
@@ -35,15 +53,17 @@ class Row:
     cost: Decimal | None = Decimal(0)
     frame: int = 0
     """Of the sign that turns while the step runs."""
+    usage: Usage = _NOTHING
+    """Tokens, shown where there is room."""
 
 
-def row_of(step: StepReport) -> Row:
-    """Return the row of a step that is over, or that nobody watches."""
+def row_of(step: StepReport, usage: Usage = _NOTHING) -> Row:
+    """Return the row of a step that is over, or that nobody watches, and what it used."""
     rung = step.rung.value if step.rung else ""
     ran = bool(step.attempts) or step.seconds > 0
     seconds = step.seconds if ran else None
     status = "allowed" if step.allowed else step.status
-    return Row(status, step.id, rung, _note(step), seconds, step.cost_usd)
+    return Row(status, step.id, rung, _note(step), seconds, step.cost_usd, usage=usage)
 
 
 def _note(step: StepReport) -> str:
@@ -65,9 +85,11 @@ def layout(rows: Sequence[Row], *, width: int, glyphs: Glyphs) -> list[Line]:
     sign = max(cells(glyphs.of(row.status)[0]) for row in rows) if rows else 1
     paid = any(row.cost is None or row.cost for row in rows)
     rungs = any(row.rung for row in rows)
+    used = width >= _WIDE and any(row.usage.requests for row in rows)
     fixed = 2 + sign + 1 + name + (2 + _RUNG) * rungs + 2 + _TIME + (2 + _COST) * paid
+    fixed += (2 + _TOKENS) * used
     note = max(0, width - fixed - 2)
-    columns = _Columns(sign, name, _RUNG * rungs, note, _COST * paid)
+    columns = _Columns(sign, name, _RUNG * rungs, note, _COST * paid, _TOKENS * used)
     return [_lay_out(row, columns, glyphs) for row in rows]
 
 
@@ -80,6 +102,7 @@ class _Columns:
     rung: int
     note: int
     cost: int
+    tokens: int
 
 
 def _lay_out(row: Row, columns: _Columns, glyphs: Glyphs) -> Line:
@@ -97,10 +120,20 @@ def _lay_out(row: Row, columns: _Columns, glyphs: Glyphs) -> Line:
     spans.append(Span(f"  {note}", _NOTE_STYLES.get(row.status, "dim")))
     time = "" if row.seconds is None else duration(row.seconds)
     spans.append(Span(f"  {time:>{_TIME}}", quiet))
+    if columns.tokens:
+        spans.append(Span(f"  {_tokens(row.usage):>{columns.tokens}}", "dim"))
     if columns.cost:
         cost = "" if row.cost == 0 else money(row.cost)
         spans.append(Span(f"  {cost:>{columns.cost}}", quiet))
     return tuple(spans)
+
+
+def _tokens(usage: Usage) -> str:
+    """Write what went in, how much of it came from a cache, and what came out."""
+    if not usage.requests:
+        return ""
+    cached = share(usage.cache_read_tokens, usage.input_tokens)
+    return f"{count(usage.input_tokens)} in, {cached} cached, {count(usage.output_tokens)} out"
 
 
 def _rung_style(rung: str) -> Style:

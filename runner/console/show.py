@@ -25,6 +25,7 @@ from runner.console.summary import (
     join,
     labelled,
     notes,
+    resumed_by,
     step_rows,
     tried,
     verdict,
@@ -38,6 +39,7 @@ from runner.events import (
     StepFinished,
 )
 from runner.plan import KEEPALIVE
+from runner.report import can_resume
 from runner.text import clean
 
 if TYPE_CHECKING:
@@ -54,17 +56,18 @@ def render_show(report: Report, *, width: int = 100, color: bool = False, where:
     `where` are the options that the commands it names need, to be about the same repository.
     """
     blocks = [
-        _head(report),
+        _head(report, width),
         step_rows(report, width=width, glyphs=UNICODE),
         *(_attempts(step, report, width=width, where=where) for step in report.steps),
         rung_table(report, width=width),
         notes(report, width=width, glyphs=UNICODE, where=where),
+        labelled({"Then": resumed_by(report, where)}, width=width),
         [verdict(report, glyphs=UNICODE)],
     ]
     return paint(join(blocks)[1:], color=color)
 
 
-def _head(report: Report) -> list[Line]:
+def _head(report: Report, width: int) -> list[Line]:
     models = [f"{role} {model.id}" for role, model in report.models.items() if role != KEEPALIVE]
     return labelled(
         {
@@ -78,7 +81,8 @@ def _head(report: Report) -> list[Line]:
             "Cost": cost_text(report),
             "Else": baseline_text(report),
             "State": fit(report.state_dir, 200),
-        }
+        },
+        width=width,
     )
 
 
@@ -105,7 +109,8 @@ def render_runs(
 
 
 def _run_line(row: RunRow, now: float, name: int, width: int) -> Line:
-    sign, style = UNICODE.of(row.status)
+    # Passed, but with changes in no commit: as the run's own end shows it.
+    sign, style = UNICODE.of("cancelled" if row.exit_code == 7 else row.status)
     end = now if row.status == "running" else row.heard_at
     exit_text = "" if row.exit_code is None else f"exit {row.exit_code}"
     cost = "" if row.cost_usd == 0 else money(row.cost_usd)
@@ -117,6 +122,7 @@ def _run_line(row: RunRow, now: float, name: int, width: int) -> Line:
         f"  {_ago(now - row.started_at):>12}",
         f"  {duration(max(0.0, end - row.started_at)):>7}",
         f"  {cost}",
+        "  resumable" if can_resume(row.status, row.exit_code) else "",
     )
     return (
         Span(f"{sign} ", style),
@@ -155,7 +161,7 @@ def render_explain(
     by_step: dict[str, list[Line]] = {}
     for record in records:
         start = record.at if start is None else start
-        told = _told(record.event)
+        told = told_of(record.event)
         if told is None or step not in (None, told.step):
             continue
         lines = by_step.setdefault(told.step, [(Span(told.step or "the run", "bold"),)])
@@ -165,24 +171,24 @@ def render_explain(
     return paint(join(by_step.values())[1:], color=color)
 
 
-class _Told:
+class Told:
     """One event of a step in words."""
 
     def __init__(
         self, step: str, text: str, style: Style = "", facts: Mapping[str, object] | None = None
     ) -> None:
         self.step = step
-        self._text = text
+        self.text = text
         self._style: Style = style
-        self._facts = facts or {}
+        self.facts = facts or {}
 
     def lines(self, at: float, width: int) -> list[Line]:
         """Lay it out: a line with its time, below it the facts."""
         head = f"  {duration(at):>7}  "
         lines: list[Line] = [
-            (Span(head, "dim"), Span(fit(self._text, max(40, width * 3 - len(head))), self._style))
+            (Span(head, "dim"), Span(fit(self.text, max(40, width * 3 - len(head))), self._style))
         ]
-        for name, value in self._facts.items():
+        for name, value in self.facts.items():
             room = max(40, width - 13)
             text = clean(f"{name} = {value}")
             # The choice is the sentence that all the other facts are there for: it is never cut.
@@ -194,26 +200,25 @@ class _Told:
         return lines
 
 
-def _told(event: Event) -> _Told | None:
+def told_of(event: Event) -> Told | None:
+    """Tell an event as `explain` does; `None` where it tells nothing of it."""
     match event:
         case Decided(step, decision, reason, facts):
-            return _Told(step, f"decided: {decision}, for {reason}", "bold", facts)
+            return Told(step, f"decided: {decision}, for {reason}", "bold", facts)
         case AttemptStarted(step, number, rung, model):
-            return _Told(
+            return Told(
                 step, f"attempt {number} at rung {rung.value}{f' by {model}' if model else ''}"
             )
         case AttemptFinished(step, attempt):
-            return _Told(
-                step, f"attempt {attempt.number} {attempt.verdict.value}: {attempt.reason}"
-            )
+            return Told(step, f"attempt {attempt.number} {attempt.verdict.value}: {attempt.reason}")
         case CommandFinished() if event.purpose != "agent":
-            return _Told(event.step, _command_text(event))
+            return Told(event.step, _command_text(event))
         case Restored(step, _, paths, external):
             kept = f", {plural(len(external), 'path')} left to others" if external else ""
-            return _Told(step, f"changes undone in {plural(len(paths), 'path')}{kept}")
+            return Told(step, f"changes undone in {plural(len(paths), 'path')}{kept}")
         case StepFinished(outcome):
             reason = f": {outcome.reason}" if outcome.reason else ""
-            return _Told(outcome.id, f"{outcome.status.value}{reason}")
+            return Told(outcome.id, f"{outcome.status.value}{reason}")
         case _:
             return None
 

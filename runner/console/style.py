@@ -121,7 +121,8 @@ def _cells(char: str) -> int:
 
 def fit(text: str, width: int, more: str = "…") -> str:
     """Return `text` as one clean line, cut to `width` columns."""
-    text = one_line(text, max(width, 0) + 1)
+    # One more than could be too long: a blank that is left out where it is cut counts, too.
+    text = one_line(text, max(width, 0) + 2)
     if cells(text) <= width:
         return text
     room = width - len(more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from pathlib import PurePath
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -23,8 +24,8 @@ from runner.console.style import (
     paint,
     plural,
 )
-from runner.outcome import Rung, Verdict
-from runner.report import Report, StepReport, meaning
+from runner.outcome import Rung, Usage, Verdict
+from runner.report import Report, StepReport, can_resume, meaning
 from runner.text import clean
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from runner.outcome import Attempt
 
 TAIL_LINES = 15
+_TAIL_SLACK = 5
+"""No fewer lines are left out than that: what a linter says first is what is wrong."""
 _TAIL_COLUMNS = 400
 """A longer line of output is cut; the log has all of it."""
 _REASON = 300
@@ -63,7 +66,7 @@ def render_end(
         ),
         rung_table(report, width=width),
         notes(report, width=width, glyphs=glyphs, where=where),
-        facts(report, where=where),
+        facts(report, width=width, where=where),
         [verdict(report, glyphs=glyphs)],
     ]
     return paint(join(blocks), color=color)
@@ -85,7 +88,11 @@ def step_rows(report: Report, *, width: int, glyphs: Glyphs) -> list[Line]:
     if len(shown) > _ROWS:
         shown = [step for step in shown if not _unremarkable(step)]
         folded = len(report.steps) - len(shown)
-    lines = layout([row_of(step) for step in shown], width=width, glyphs=glyphs)
+    used: defaultdict[str, Usage] = defaultdict(Usage)
+    for response in report.ledger:
+        used[response.step] += response.usage
+    rows = [row_of(step, used[step.id]) for step in shown]
+    lines = layout(rows, width=width, glyphs=glyphs)
     if folded:
         passed = f"{plural(folded, 'step')} succeeded at rung command"
         lines.insert(0, (Span(f"  {glyphs.ok} ", "ok"), Span(passed, "dim")))
@@ -121,7 +128,7 @@ def tail_lines(step: StepReport, report: Report, *, glyphs: Glyphs) -> list[Line
     if not text.strip():
         return []
     every = [line.rstrip() for line in text.expandtabs(4).split("\n")]
-    last = every[-TAIL_LINES:]
+    last = every if len(every) <= TAIL_LINES + _TAIL_SLACK else every[-TAIL_LINES:]
     lines: list[Line] = []
     if len(last) < len(every):
         left_out = len(every) - len(last)
@@ -185,9 +192,10 @@ def _verdict_style(verdict: Verdict) -> Style:
 
 def next_steps(step: StepReport, report: Report, *, where: str = "") -> list[str]:
     """Say what a person can do about a failed step, most useful first; commands work as typed."""
-    advice = [line.strip() for line in clean(step.hint).split("\n") if line.strip()]
+    hint = "" if step.hint == step.reason else clean(step.hint)
+    advice = [line.strip() for line in hint.split("\n") if line.strip()]
     again = f"runner exec --fix {step.id.rpartition('/')[2]}"
-    if not advice and _nobody_asked(step):
+    if not step.hint.strip() and _nobody_asked(step):
         advice.append(f"No model was asked: this step has no fix. Try: {again}")
     if missing := _not_found(step):
         advice.insert(0, f"`{missing}` was not found: install it, or see that PATH leads to it.")
@@ -247,7 +255,7 @@ def _some(names: tuple[str, ...], limit: int = 8) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
-def facts(report: Report, *, where: str = "") -> list[Line]:
+def facts(report: Report, *, width: int, where: str = "") -> list[Line]:
     """Commit, push, cost and where to look, one labelled line each."""
     pairs = {
         "Git": git_text(report),
@@ -255,16 +263,30 @@ def facts(report: Report, *, where: str = "") -> list[Line]:
         "Else": baseline_text(report),
         "Short": report.lacked,
         "Next": _run_advice(report),
+        "Then": resumed_by(report, where),
         "Look": _look(report, where),
+        "Page": f"runner report {report.run_id}{where}" if report.ledger else "",
+        "Trace": _trace(report, where),
     }
-    return labelled(pairs)
+    return labelled(pairs, width=width)
 
 
-def labelled(pairs: Mapping[str, str]) -> list[Line]:
-    """Lay out labelled lines; those without text are left out."""
+_WHOLE = frozenset({"Then", "Next", "Look", "State", "In", "File", "Trace"})
+"""Labels of what people copy: commands and paths are not broken into lines."""
+
+
+def labelled(pairs: Mapping[str, str], *, width: int) -> list[Line]:
+    """Lay out labelled lines, long ones over several; those without text are left out."""
     shown = {label: text for label, text in pairs.items() if text}
     size = max((len(label) for label in shown), default=0)
-    return [(Span(f"  {label:<{size}}  ", "dim"), Span(text)) for label, text in shown.items()]
+    room = max(20, width - size - 4)
+    lines: list[Line] = []
+    for label, text in shown.items():
+        long = cells(text) > room and label not in _WHOLE
+        parts = wrap(text, room, break_on_hyphens=False) if long else [text]
+        for number, part in enumerate(parts):
+            lines.append((Span(f"  {'' if number else label:<{size}}  ", "dim"), Span(part)))
+    return lines
 
 
 def git_text(report: Report) -> str:
@@ -281,6 +303,24 @@ def _look(report: Report, where: str) -> str:
     """The command that tells more; when money ran out, what it was spent on."""
     cost = " --cost" if report.exit_code == 3 and report.ledger else ""
     return f"runner show {report.run_id}{cost}{where}" if report.run_id else ""
+
+
+def _trace(report: Report, where: str) -> str:
+    """The id to look for in a server, and the command; not where there is little to see."""
+    if report.trace is None or not (report.ledger or report.exit_code):
+        return ""
+    return f"{report.trace.id}  runner trace {report.run_id}{where}"
+
+
+def resumed_by(report: Report, where: str = "") -> str:
+    """The command that goes on with a run that was cut off."""
+    if not report.run_id or not can_resume(report.status, report.exit_code):
+        return ""
+    more = ""
+    if report.exit_code == 3:
+        spent = report.budget_seconds is not None and report.seconds >= report.budget_seconds
+        more = " --time TIME" if spent else " --budget USD"
+    return f"runner resume {report.run_id}{more}{where}"
 
 
 def _run_advice(report: Report) -> str:
@@ -311,6 +351,6 @@ def verdict(report: Report, *, glyphs: Glyphs) -> Line:
     text = f"{sign} {report.workflow} {report.status}"
     code = report.exit_code
     why = "" if not code else f": {meaning(code)} (exit {code})"
-    mark = "  [scripted]" if report.scripted else ""
+    mark = "  [scripted]" if report.scripted else "  [replayed]" if report.replayed else ""
     after = f" {'in' if code == 0 else 'after'} {duration(report.seconds)}"
     return (Span(text, bold.get(style, "bold")), Span(after + why), Span(mark, "warn"))

@@ -13,18 +13,18 @@ from rich.text import Text
 from runner.console.live import FRAMES, Live
 from runner.console.style import Line, Style, glyphs_for, safe
 from runner.console.summary import render_end
-from runner.events import Event, RunFinished, RunStarted
+from runner.events import Event, RunFinished, RunResumed, RunStarted, TimedSink
 from runner.report import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from runner.console.stream import Quietly
 
 _STYLES: Mapping[str, str] = {"ok": "green", "bad": "red", "warn": "yellow"}
 
 
-class TreeConsole:
+class TreeConsole(TimedSink):
     """Redraws the tree a few times a second, below the prompt: no alternate screen."""
 
     def __init__(
@@ -53,13 +53,21 @@ class TreeConsole:
         )
         self._live: RichLive | None = None
 
-    def __call__(self, event: Event) -> None:
+    def continued(self, past: Iterable[tuple[Event, float]]) -> None:
+        """Take up what is known of a run that is resumed: it is drawn as it was left."""
+        with self._lock:
+            for event, _ in past:
+                self._tally.add(event)
+                self._state.add(event)
+
+    def hear(self, event: Event, at: float) -> None:
         """Take up one event; it is seen with the next frame."""
+        del at
         with self._lock:
             self._tally.add(event)
             self._state.add(event)
         match event:
-            case RunStarted():
+            case RunStarted() | RunResumed():
                 self._start()
             case RunFinished():
                 self._ended = True

@@ -48,7 +48,7 @@ def render_whatif(
         _head(seen, width),
         *(_way(number, ways, width) for number in range(len(ways))),
         _figures(stated, width),
-        labelled({"Prices": f"{prices[0]}, of {prices[1]}" if prices else "your own"}),
+        labelled({"Prices": f"{prices[0]}, of {prices[1]}" if prices else "your own"}, width=width),
         [(Span(text, "bold"),) for text in wrap(verdict(ways), width)],
     ]
     return paint(join(blocks)[1:], color=color)

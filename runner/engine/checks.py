@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from runner.engine.graph import Graph
     from runner.engine.ladder import Job
     from runner.engine.names import Names
+    from runner.flight import Flight
     from runner.git import Repository
     from runner.plan import Step
 
@@ -51,7 +52,26 @@ class Shipping:
     shown: str
     names: Names
     attempts: list[Attempt] = field(default_factory=list["Attempt"])
+    begun: int = 0
+    """Attempts begun so far: the number of the last one."""
+    flight: Flight | None = None
+    """Where an earlier life of the run was cut off in this step."""
     started: float = field(default_factory=time.monotonic)
+
+    def take_up(self) -> Flight | None:
+        """Take over what an earlier life of the run did of this step."""
+        self.flight = flight = self.graph.run.flights.pop(self.shown, None)
+        if flight is not None:
+            self.attempts, self.begun = [*flight.earlier, *flight.attempts], flight.numbers
+        return flight
+
+    def cut_off(self, job: str) -> Flight | None:
+        """Return where an earlier life was cut off in the job of that key; once."""
+        flight = self.flight
+        if flight is None or flight.job != job:
+            return None
+        self.attempts, self.flight = [*flight.earlier], flight.without_job()
+        return flight
 
     def repo(self) -> Repository:
         """Return the repository.
@@ -144,17 +164,19 @@ class Shipping:
     ) -> tuple[StepOutcome | None, str]:
         """Run stale checks until all hold on one tree; return what failed, or that tree."""
         run = self.graph.run
+        for check in checks:
+            # First of all: until it has ended, the tree is in the middle of a mend.
+            if (flight := self.cut_off(check.shown)) is not None:
+                failed = await self._renew(check, flight, mends=mends)
+                if failed is not None:
+                    return failed, ""
         for _ in range(ROUNDS):
             now = await run.snapshot(self.shown, "before checks")
             old = await self.stale(checks, now)
             if not old:
                 return None, now
             for check in old:
-                job = job_of(run, check.step, check.shown, check.names, "stale")
-                job = replace(job, shown=self.shown, key=check.shown)
-                if not mends:
-                    job = replace(job, autofix=None, fix=None, escalate=None)
-                failed = await self.climb(job, f"check {check.shown!r} fails on the tree to commit")
+                failed = await self._renew(check, None, mends=mends)
                 if failed is not None:
                     return failed, ""
         return self.end(
@@ -162,6 +184,16 @@ class Shipping:
             f"the checks did not hold on one tree in {ROUNDS} rounds: a command changes files",
             hint="See which with `git status`; ignore those files, or give the checks `sources`.",
         ), ""
+
+    async def _renew(
+        self, check: Check, flight: Flight | None, *, mends: bool
+    ) -> StepOutcome | None:
+        """Run a stale check again, or go on with that; return what failed."""
+        job = job_of(self.graph.run, check.step, check.shown, check.names, "stale")
+        job = replace(job, shown=self.shown, key=check.shown)
+        if not mends:
+            job = replace(job, autofix=None, fix=None, escalate=None)
+        return await self.climb(job, f"check {check.shown!r} fails on the tree to commit", flight)
 
     async def on_clean_checkout(self, checks: Sequence[Check], directory: Path) -> str:
         """Run the checks on what will be committed and nothing else; return which fails."""
@@ -173,11 +205,18 @@ class Shipping:
                 return check.shown
         return ""
 
-    async def climb(self, job: Job, reason: str) -> StepOutcome | None:
-        """Take a job of this step up the ladder; `None` when it passes in the end."""
-        climb = Climb(self.graph.run, job, Held(), earlier=len(self.attempts))
+    async def climb(
+        self, job: Job, reason: str, flight: Flight | None = None
+    ) -> StepOutcome | None:
+        """Take a job of this step up the ladder; `None` when it passes in the end.
+
+        It goes on where an earlier life was cut off, where that is given.
+        """
+        earlier = self.begun if flight is None else flight.job_from
+        climb = Climb(self.graph.run, job, Held(), earlier=earlier, flight=flight)
         outcome = await climb.go()
         self.attempts.extend(climb.attempts)
+        self.begun = max(self.begun, earlier + len(climb.attempts))
         if outcome.status is Status.SUCCEEDED:
             return None
         return replace(

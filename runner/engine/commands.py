@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from runner.errors import RunnerError, UsageError
 from runner.events import CommandFinished, CommandOutput, CommandStarted
 from runner.expressions import render
 from runner.frozen import frozen
-from runner.workspace.commands import Command, run_command
+from runner.outcome import CommandResult
+from runner.telemetry.carrier import without_export
+from runner.workspace.commands import Command
 from runner.workspace.environment import clean_environment
+from runner.workspace.output import recall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from runner.engine.names import Names
     from runner.engine.state import Run
     from runner.events import Purpose
-    from runner.outcome import CommandResult
     from runner.plan import Step, ValueType
 
 GRACE = 2.0
@@ -98,10 +101,15 @@ async def watch(
     run: Run, shown: str, command: Command, text: str, purpose: Purpose
 ) -> CommandResult:
     """Run any command and tell the listeners."""
-    emit = run.ports.emit
-    emit(CommandStarted(shown, purpose, text))
-    command = replace(command, mask=run.ports.mask)
-    result = await run_command(command, on_line=lambda line: emit(CommandOutput(shown, line)))
+    emit, number = run.ports.emit, run.next_command()
+    emit(CommandStarted(shown, purpose, text, number, command.argv))
+    env = without_export(command.env) if purpose == "agent" else command.env
+    # What the author declared is not told another span than the one that he chose.
+    env = {**run.ports.carrier.command(number), **env}
+    command = replace(command, mask=run.ports.mask, env=env)
+    result = await run.ports.run_command(
+        command, on_line=lambda line: emit(CommandOutput(shown, line))
+    )
     emit(
         CommandFinished(
             shown,
@@ -112,9 +120,60 @@ async def watch(
             seconds=result.seconds,
             output_bytes=result.total_bytes,
             log=str(result.log or ""),
+            number=number,
         )
     )
     return result
+
+
+def look(
+    run: Run, shown: str, text: str, purpose: Purpose, found: Callable[[], Sequence[str]]
+) -> CommandResult:
+    """Let something of our own judge as a command does, which fails with the lines *found*.
+
+    A later life of the run reads the log as that of any command.
+    """
+    emit, number = run.ports.emit, run.next_command()
+    emit(CommandStarted(shown, purpose, text, number))
+    began, log = time.monotonic(), run.log_path(shown, purpose)
+    said = "".join(f"{line}\n" for line in found()).encode("utf-8", "surrogateescape")
+    log.write_bytes(said)
+    log.chmod(0o600)
+    ended = CommandFinished(
+        shown,
+        purpose,
+        text,
+        exit_code=int(bool(said)),
+        timed_out=False,
+        seconds=time.monotonic() - began,
+        output_bytes=len(said),
+        log=str(log),
+        number=number,
+    )
+    emit(ended)
+    result = result_of(run, ended)
+    assert result is not None, "its log was written just now"
+    return result
+
+
+def result_of(run: Run, ended: CommandFinished) -> CommandResult | None:
+    """Return how a command of an earlier life ended; `None` where its log is gone."""
+    head = tail = ""
+    log = run.ports.run_dir / "logs" / Path(ended.log).name if ended.log else None
+    if log is not None:
+        try:
+            head, tail = recall(log, ended.output_bytes)
+        except OSError:
+            return None
+    return CommandResult(
+        exit_code=ended.exit_code,
+        timed_out=ended.timed_out,
+        seconds=ended.seconds,
+        head=head,
+        tail=tail,
+        total_bytes=ended.output_bytes,
+        log=log,
+    )
 
 
 def output_path(run: Run, shown: str) -> Path:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,15 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from runner.engine.lock import Lock
+    from runner.flight import Flight
     from runner.git import Staged
 
 
 @dataclass(slots=True)
 class Committing(Shipping):
     """One commit step under way."""
-
-    kept_out: set[str] = field(default_factory=set[str])
-    """Paths that hooks changed and that are none of theirs."""
 
     def kind(self) -> Commit:
         """Return what the step asks for."""
@@ -45,10 +44,14 @@ class Committing(Shipping):
     async def go(self, lock: Lock) -> StepOutcome:
         """Bring checks, hooks and tree together, then commit."""
         self.repo()
+        flight = self.take_up()
+        made = await self._made(flight) if flight is not None else None
+        if made is not None:
+            return made
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with lock.sole(self.graph.run.place(self.shown)):
+        async with self.graph.run.alone(lock, self.shown):
             for _ in range(ROUNDS):
                 outcome = await self._round()
                 if outcome is not None:
@@ -62,12 +65,16 @@ class Committing(Shipping):
     async def _round(self) -> StepOutcome | None:
         """Try once; `None` when a hook or a mend changed files, so that all must be seen again."""
         run, checks = self.graph.run, self.checks()
+        if (flight := self.cut_off(f"{self.shown}:pre-commit")) is not None:
+            return await self._hook_again(flight)
         failed, now = await self.renew(checks)
         if failed is not None:
             return failed
-        staged = await self._prepare(now)
+        staged = await self.stage_on(now)
         if staged is None:
             return self.end(Status.SKIPPED, "nothing to commit")
+        if (said := self._said_before(staged)) is not None:
+            return await self._commit(staged, said, checks)
         hooked = await self._pre_commit(staged, now)
         if not isinstance(hooked, tuple):
             return hooked
@@ -83,12 +90,11 @@ class Committing(Shipping):
             return None
         return await self._commit(staged, message, checks)
 
-    async def _prepare(self, now: str) -> Staged | None:
+    async def stage_on(self, now: str) -> Staged | None:
         """Stage what this commit takes up of the tree as it is now."""
         run = self.graph.run
         assert run.ports.start is not None
         paths = await changed_paths(run, run.start_tree, now) & run.marks.blobs.keys()
-        paths -= self.kept_out
         return await self.repo().prepare(self.kind().files, start=run.ports.start, run_paths=paths)
 
     async def _pre_commit(
@@ -102,28 +108,17 @@ class Committing(Shipping):
             return self.end(Status.FAILED, reason, code=5)
         if not wanted(self, "pre-commit"):
             return staged, False
-        seen, earlier = now, len(self.attempts)
-
-        async def stage() -> Staged:
-            nonlocal staged, seen
-            current = await run.snapshot(self.shown, "before hook")
-            if current != seen:
-                staged, seen = await self._prepare(current) or staged, current
-            return staged
-
-        job = hook_job(self, "pre-commit", stage=stage)
-        failed = await self.climb(job, "the pre-commit hook fails")
-        after = await run.snapshot(self.shown, "after hook")
-        touched = await changed_paths(run, now, after)
+        earlier = len(self.attempts)
+        staging = Staging(self, staged, now)
+        failed = await self._climb_hook(staging)
+        touched = await self._touched(now)
         if touched:
-            out = {path for path in touched if not hook_scope(self).allows(path)}
-            self.kept_out |= out
-            run.mended |= touched - out
             models = (a for a in self.attempts[earlier:] if a.rung is not Rung.COMMAND)
             if failed is None or not any(models):
                 return None
         if failed is not None:
             return failed
+        staged = staging.staged
         taken = await repo.take_up(staged, touched=touched, allows=hook_scope(self).allows)
         if taken.refused:
             run.say(
@@ -132,6 +127,45 @@ class Committing(Shipping):
         if taken.staged is None:
             return self.end(Status.SKIPPED, "nothing left to commit after the hook")
         return taken.staged, bool(taken.changed)
+
+    async def _climb_hook(
+        self, staging: Staging, flight: Flight | None = None
+    ) -> StepOutcome | None:
+        job = hook_job(self, "pre-commit", stage=staging.renew)
+        return await self.climb(job, "the pre-commit hook fails", flight)
+
+    async def _touched(self, now: str) -> set[str]:
+        """Return what a hook, or a mend of its failure, changed since *now*, and remember that."""
+        run = self.graph.run
+        changes, _ = await run.told_apart(now, await run.snapshot(self.shown, "after hook"))
+        touched = {change.path for change in changes}
+        out = {path for path in touched if not hook_scope(self).allows(path)}
+        run.disown(out)
+        run.set_mended(run.mended | (touched - out))
+        return touched
+
+    async def _hook_again(self, flight: Flight) -> StepOutcome | None:
+        """Go on with the hook's mends that an earlier life was cut off in."""
+        now = await self.graph.run.snapshot(self.shown, "before hook")
+        staged = await self.stage_on(now)
+        if staged is None:
+            # Somebody else has committed it all: nothing is left that the hook could judge.
+            await self._undo(flight)
+            return None
+        failed = await self._climb_hook(Staging(self, staged, now), flight)
+        await self._touched(flight.held_on)
+        return failed
+
+    async def _undo(self, flight: Flight) -> None:
+        """Undo the mends of a hook that an earlier life left in the tree."""
+
+        async def stage() -> Staged:
+            raise AssertionError("it is not run")
+
+        work = mend.Work(self.graph.run, hook_job(self, "pre-commit", stage=stage))
+        await work.begin(flight)
+        work.open_from = flight.before if flight.asked else ""
+        await work.undo_all()
 
     async def _clean(self, staged: Staged, checks: Sequence[Check]) -> str:
         """Run the checks on a clean checkout of exactly what will be committed."""
@@ -210,7 +244,9 @@ class Committing(Shipping):
         spec = self.graph.run.ports.agents[kind.agent]
         if not self.graph.run.available(spec.model):
             return rule
-        written = await self._ask(kind.agent, staged)
+        written = self._written_before(staged)
+        if written is None:
+            written = await self._ask(kind.agent, staged)
         wrong = problems(written)
         if not written or wrong:
             why = "; ".join(wrong) or "it wrote none"
@@ -222,10 +258,16 @@ class Committing(Shipping):
 
     async def _ask(self, name: str, staged: Staged) -> str:
         """Ask a cheap subagent for a message; whatever it says is checked like any other."""
-        run, number = self.graph.run, len(self.attempts) + 1
+        run, key = self.graph.run, f"{self.shown}:message"
+        before = self.flight.open if self.flight and self.flight.job == key else None
+        number = before.number if before else self.begun + 1
+        begun = before.job_from if before else self.begun
+        self.begun = max(self.begun, number)
         spec = run.ports.agents[name]
         model = run.ports.choices[spec.model].id
-        run.ports.emit(AttemptStarted(self.shown, number, Rung.SUBAGENT, model, name))
+        run.ports.emit(
+            AttemptStarted(self.shown, number, Rung.SUBAGENT, model, name, spec.model, key, begun)
+        )
         workers = await run.ports.workers()
         permit = Permit(
             root=run.ports.root,
@@ -259,29 +301,98 @@ class Committing(Shipping):
             seconds=asked.seconds,
         )
         self.attempts.append(attempt)
-        run.ports.emit(AttemptFinished(self.shown, attempt))
+        # A later life has only what may be written down.
+        outputs = {"message": text, "tree": staged.tree} if self._is_whole(text) else {}
+        run.ports.emit(AttemptFinished(self.shown, attempt, outputs))
         return text
+
+    def _is_whole(self, text: str) -> bool:
+        """Tell whether the journal keeps a text as it is: it holds no secret."""
+        return self.graph.run.ports.mask.text(text) == text
 
     # -- the commit itself -------------------------------------------------------------------------
 
     async def _commit(self, staged: Staged, message: str, checks: Sequence[Check]) -> StepOutcome:
         repo, run = self.repo(), self.graph.run
-        intent = {"parent": staged.parent, "tree": staged.tree, "run": run.ports.run_id}
+        left_out = json.dumps(staged.left_out)
+        intent = {
+            "parent": staged.parent,
+            "tree": staged.tree,
+            "run": run.ports.run_id,
+            **({"message": message} if self._is_whole(message) else {}),
+            "left_out": left_out,
+        }
         run.ports.emit(GitIntent(self.shown, "commit", intent))
         fact = await repo.commit(staged, message)
-        facts = {"sha": fact.sha, "ref": fact.ref, "branch": fact.ref.removeprefix("refs/heads/")}
-        run.ports.emit(GitFact(self.shown, "commit", facts))
-        run.committed = fact.sha
-        # What is not left out is in the commit, or was no change to the one before.
-        run.mended &= set(staged.left_out)
-        if staged.left_out:
-            run.say(f"left out of the commit: {', '.join(staged.left_out)}", self.shown)
         if not checks:
             run.say("committed without a check: this step needs none", self.shown)
-        subject = message.splitlines()[0]
-        return self.end(
-            Status.SUCCEEDED, outputs={"sha": fact.sha, "ref": fact.ref, "subject": subject}
-        )
+        return self._settle(fact.sha, fact.ref, message.splitlines()[0], staged.left_out)
+
+    def _settle(
+        self, sha: str, ref: str, subject: str, left_out: Sequence[str], *, told: bool = False
+    ) -> StepOutcome:
+        """Write down what git did, unless an earlier life has; return how the step ended."""
+        run = self.graph.run
+        facts = {"sha": sha, "ref": ref, "branch": ref.removeprefix("refs/heads/")}
+        if not told:
+            run.ports.emit(GitFact(self.shown, "commit", {**facts, "subject": subject}))
+        run.committed = sha
+        # What is not left out is in the commit, or was no change to the one before.
+        run.set_mended(run.mended & set(left_out))
+        if left_out:
+            run.say(f"left out of the commit: {', '.join(left_out)}", self.shown)
+        return self.end(Status.SUCCEEDED, outputs={"sha": sha, "ref": ref, "subject": subject})
+
+    # -- taken up again ----------------------------------------------------------------------------
+
+    async def _made(self, flight: Flight) -> StepOutcome | None:
+        """Return the outcome where an earlier life made the commit; `None` where it did not."""
+        repo = self.repo()
+        if flight.intent is None:
+            return None
+        facts = flight.intent.facts
+        left_out = json.loads(facts.get("left_out", "[]"))
+        if flight.fact is not None:
+            fact = flight.fact.facts
+            subject = fact.get("subject", "")
+            return self._settle(fact["sha"], fact["ref"], subject, left_out, told=True)
+        for one in await repo.commits_of(self.graph.run.ports.run_id):
+            known = (one.step, one.parent, one.tree)
+            if known == (self.shown, facts.get("parent"), facts.get("tree")):
+                return self._settle(one.sha, repo.ref, one.subject, left_out)
+        return None
+
+    def _said_before(self, staged: Staged) -> str | None:
+        """Return the message of the very commit that an earlier life was about to make."""
+        intent = self.flight.intent if self.flight else None
+        if intent is None or "message" not in intent.facts:
+            return None
+        same = (intent.facts.get("tree"), intent.facts.get("parent"))
+        return intent.facts["message"] if same == (staged.tree, staged.parent) else None
+
+    def _written_before(self, staged: Staged) -> str | None:
+        """Return what an agent wrote on the same changes for an earlier life: not paid twice."""
+        if self.flight is None or self.flight.outputs.get("tree") != staged.tree:
+            return None
+        return str(self.flight.outputs["message"])
+
+
+@dataclass(slots=True)
+class Staging:
+    """What the hook of a commit finds in the index: what is to be committed as the tree is now."""
+
+    committing: Committing
+    staged: Staged
+    seen: str
+    """Tree that it was staged from."""
+
+    async def renew(self) -> Staged:
+        """Stage anew where a hook, or a mend, has changed files since."""
+        step = self.committing
+        current = await step.graph.run.snapshot(step.shown, "before hook")
+        if current != self.seen:
+            self.staged, self.seen = await step.stage_on(current) or self.staged, current
+        return self.staged
 
 
 def _message_task(staged: Staged, token: str) -> str:

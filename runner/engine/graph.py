@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from runner.plan import Step
 
 MET = frozenset({Status.SUCCEEDED, Status.SKIPPED})
+_CUT_OFF = (3, 6)
+_UNMET = "if: "
+"""Before the condition that did not hold, in the reason of a step that was skipped for it."""
 
 
 @frozen
@@ -51,7 +55,9 @@ class Graph:
         """Run every step when its needs are settled; return the outcomes by plain id."""
         done: dict[str, StepOutcome] = {}
         try:
-            await self._follow(self.steps, done)
+            if self.run.kept:
+                await self._keep(done)
+            await self._follow([step for step in self.steps if step.id not in done], done)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await self._close(done)
@@ -71,6 +77,40 @@ class Graph:
         async with anyio.create_task_group() as group:
             for step in steps:
                 group.start_soon(follow, step)
+
+    async def _keep(self, done: dict[str, StepOutcome]) -> None:
+        """Take over how steps ended in earlier lives: those whose needs are taken over, too."""
+        left, before = list(self.steps), -1
+        while len(left) != before:
+            before, waiting = len(left), list["Step"]()
+            for step in left:
+                known = shown_id(self.prefix, step) in self.run.kept
+                if known and all(need in done for need in step.needs):
+                    await self._keep_one(step, done)
+                else:
+                    waiting.append(step)
+            left = waiting
+
+    async def _keep_one(self, step: Step, done: dict[str, StepOutcome]) -> None:
+        shown = shown_id(self.prefix, step)
+        outcome = self.run.outcomes[shown] = done[step.id] = self.run.kept[shown]
+        self._fail_fast(step, outcome)
+        if outcome.reason.startswith(_UNMET) and step.condition and step.condition.else_stop:
+            self._stop_by(step, shown)
+        if outcome.status not in {Status.SUCCEEDED, Status.FAILED}:
+            return
+        # What failed may have failed for want of just these names.
+        with suppress(RunnerError):
+            names = (await self._names(step, done)).for_step(step)
+            self._place(step, shown, names)
+            if isinstance(step.kind, Run) and outcome.outputs and self.run.ports.mask:
+                # The journal has them with secrets hidden; what the command wrote is still there.
+                written = read_outputs(self.run, Shell(step, shown, names))
+                if self.run.ports.mask.noun(written) == outcome.outputs:
+                    outcome = replace(outcome, outputs=written)
+                    self.run.outcomes[shown] = done[step.id] = outcome
+            if isinstance(step.kind, Uses):
+                await self._used(step, step.kind, shown, names, self.lock).go()
 
     async def _close(self, done: dict[str, StepOutcome]) -> None:
         """Cancelled: run what is to run `always` while there is time, and settle all the others."""
@@ -97,13 +137,23 @@ class Graph:
     async def _turn(self, step: Step, done: Mapping[str, StepOutcome]) -> StepOutcome:
         """Decide whether the step runs at all, run it, record it."""
         shown = shown_id(self.prefix, step)
+        if shown == self.run.reserved:
+            # Nobody else moves the tree before it does: it must wait for nobody's slot either.
+            try:
+                outcome = await self._attempt(step, shown, done)
+            finally:
+                self.run.lock.give_up()
+            self._record(step, outcome)
+            return outcome
         outcome = self._without_running(step, shown, done)
         if outcome is None:
             if isinstance(step.kind, Uses):
                 # Its own steps take the slots.
                 outcome = await self._attempt(step, shown, done)
             else:
+                began = time.monotonic()
                 async with self.slots:
+                    self.run.waited(shown, "slot", began)
                     outcome = self._without_running(step, shown, done) or await self._attempt(
                         step, shown, done
                     )
@@ -135,11 +185,13 @@ class Graph:
         began = time.monotonic()
         try:
             names = (await self._names(step, done)).for_step(step)
-            if step.condition is not None and not names.holds(step.condition.source):
+            continued = shown in self.run.flights
+            held = continued or step.condition is None
+            if step.condition is not None and not (held or names.holds(step.condition.source)):
                 if step.condition.else_stop:
-                    self.run.halt(f"step {shown!r} stopped the run: {step.condition.source}")
-                return StepOutcome(shown, Status.SKIPPED, reason=f"if: {step.condition.source}")
-            self.run.ports.emit(StepStarted(shown))
+                    self._stop_by(step, shown)
+                return StepOutcome(shown, Status.SKIPPED, reason=_UNMET + step.condition.source)
+            self.run.ports.emit(StepStarted(shown, continued=continued))
             return await self.run_step(step, shown, names, self.lock)
         except JournalError:
             # What is not written down must not be acted on: the whole run ends.
@@ -161,11 +213,7 @@ class Graph:
 
     async def run_step(self, step: Step, shown: str, names: Names, lock: Lock) -> StepOutcome:
         """The one door: declared steps and delegated ones both pass here."""
-        self.run.ran[shown] = (step, names)
-        self.run.callers[shown] = self
-        # By identity: comparing a step with all others costs more than running it.
-        index = next((at for at, one in enumerate(self.steps) if one is step), 0)
-        self.run.places[shown] = (*self.run.place(self.prefix), index)
+        self._place(step, shown, names)
         match step.kind:
             case Run():
                 job = job_of(self.run, step, shown, names)
@@ -173,7 +221,8 @@ class Graph:
                     job = replace(
                         job, autofix=None, fix=None, escalate=None, unmended="the run is ending"
                     )
-                outcome = await Climb(self.run, job, lock).go()
+                flight = self.run.flights.pop(shown, None)
+                outcome = await Climb(self.run, job, lock, flight=flight).go()
                 return self._with_outputs(outcome, Shell(step, shown, names))
             # Each kind of step brings its own imports: a run of commands alone pays for none.
             case Prompt():
@@ -188,21 +237,36 @@ class Graph:
                 from runner.engine.push import Pushing  # noqa: PLC0415
 
                 return await Pushing(self, step, shown, names).go(lock)
-            case Uses(workflow, inputs):
-                given = {name: _rendered(value, names) for name, value in inputs.items()}
-                values = resolve_inputs(workflow, given, None)
-                inner = replace(
-                    self,
-                    steps=workflow.steps,
-                    inputs=values,
-                    lock=lock,
-                    prefix=shown,
-                    untrusted=untrusted_inputs(workflow) | names.tainted(inputs),
-                    outer=(self, step),
-                )
-                return summed(shown, workflow.steps, await inner.go())
+            case Uses():
+                inner = await self._used(step, step.kind, shown, names, lock).go()
+                return summed(shown, step.kind.workflow.steps, inner)
             case _:
                 assert_never(step.kind)
+
+    def _place(self, step: Step, shown: str, names: Names) -> None:
+        """Remember a step that runs, or ran, with where it stands and what it sees."""
+        self.run.ran[shown] = (step, names)
+        self.run.callers[shown] = self
+        # By identity: comparing a step with all others costs more than running it.
+        index = next((at for at, one in enumerate(self.steps) if one is step), 0)
+        self.run.places[shown] = (*self.run.place(self.prefix), index)
+
+    def _used(self, step: Step, uses: Uses, shown: str, names: Names, lock: Lock) -> Graph:
+        """Return the graph of a used workflow's steps."""
+        given = {name: _rendered(value, names) for name, value in uses.inputs.items()}
+        return replace(
+            self,
+            steps=uses.workflow.steps,
+            inputs=resolve_inputs(uses.workflow, given, None),
+            lock=lock,
+            prefix=shown,
+            untrusted=untrusted_inputs(uses.workflow) | names.tainted(uses.inputs),
+            outer=(self, step),
+        )
+
+    def _stop_by(self, step: Step, shown: str) -> None:
+        assert step.condition is not None
+        self.run.halt(f"step {shown!r} stopped the run: {step.condition.source}")
 
     async def _names(self, step: Step, done: Mapping[str, StepOutcome]) -> Names:
         git = await self._git_view() if asks_git(step) else GitView()
@@ -235,6 +299,9 @@ class Graph:
     def _record(self, step: Step, outcome: StepOutcome) -> None:
         self.run.outcomes[outcome.id] = outcome
         self.run.ports.emit(StepFinished(outcome))
+        self._fail_fast(step, outcome)
+
+    def _fail_fast(self, step: Step, outcome: StepOutcome) -> None:
         failed = outcome.status is Status.FAILED and not step.allow_failure
         if failed and self.run.ports.options.fail_fast:
             self.run.halt(f"step {outcome.id!r} failed (--fail-fast)", 1)
@@ -248,11 +315,13 @@ def summed(shown: str, steps: Iterable[Step], inner: Mapping[str, StepOutcome]) 
         for name, outcome in inner.items()
         if outcome.status not in MET and not (name in lenient and outcome.status is Status.FAILED)
     ]
-    first = next(iter(bad), None)
+    # First what was cut off for want of money or of a provider: then so was the whole.
+    first = next((one for one in bad if one.exit_code in _CUT_OFF), next(iter(bad), None))
     return StepOutcome(
         shown,
         first.status if first else Status.SUCCEEDED,
         reason=f"step {first.id!r}: {first.reason}" if first else "",
+        exit_code=first.exit_code if first else 0,
         verified=all(o.verified for o in inner.values() if o.status is Status.SUCCEEDED),
         seconds=sum(outcome.seconds for outcome in inner.values()),
     )

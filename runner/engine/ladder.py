@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import anyio
 
+from runner.engine.commands import result_of
 from runner.engine.roles import FOULS, is_file, role_of, who
-from runner.engine.state import Pass
 from runner.events import AttemptFinished, AttemptStarted, Decided
 from runner.frozen import frozen
 from runner.outcome import (
     Attempt,
+    CommandResult,
     Failure,
     Fingerprint,
     Rung,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from runner.engine.mend import Tried, Work
     from runner.engine.state import Run
     from runner.events import Purpose
-    from runner.outcome import CommandResult
+    from runner.flight import Flight
     from runner.plan import Escalate, Fix, Retry
     from runner.policy import Outlook
     from runner.scope import Scope
@@ -82,9 +83,16 @@ class Climb:
     started: float = field(default_factory=time.monotonic)
     seen: str = ""
     """The tree that the last failing command was seen on; empty when it moved meanwhile."""
+    flight: Flight | None = None
+    """Where an earlier life of the run was cut off in this climb."""
+    retried: int = 0
+    """Retries that earlier lives have used up."""
 
     async def go(self) -> StepOutcome:
         """Return the outcome; the tree is then either mended or as it was before the first mend."""
+        known = await self._taken_up() if self.flight is not None else None
+        if known is not None:
+            return known
         result = await self._on_shared_tree()
         if not result.passed:
             result = await self._retries(result)
@@ -94,36 +102,38 @@ class Climb:
             return self._failed(
                 result, self.read(result), "no model was asked: this step has no fix"
             )
-        async with self.lock.sole(self.run.place(self.job.shown)):
+        async with self.run.alone(self.lock, self.job.shown):
             return await self._alone(result)
 
     # -- rung command ---------------------------------------------------------------------------
 
     async def _on_shared_tree(self) -> CommandResult:
         """Run the command beside others; again alone if somebody moved its sources meanwhile."""
-        async with self.lock.share() as share:
+        async with self.run.sharing(self.lock, self.job.shown) as share:
             result, moved = await self._observed(self.job.purpose)
         if moved and share.overlapped:
             self.run.say(
                 f"{self.job.shown}: its sources changed while it ran; running it again",
                 self.job.shown,
             )
-            async with self.lock.sole(self.run.place(self.job.shown)):
+            async with self.run.alone(self.lock, self.job.shown):
                 result, _ = await self._observed(self.job.purpose)
         return result
 
     async def _observed(self, purpose: Purpose) -> tuple[CommandResult, bool]:
         """Run the command between two hashes; remember a pass with the tree that it was seen on."""
         tree, began = self.run.ports.tree, time.monotonic()
-        before = await tree.snapshot() if tree else ""
+        before = await self.run.look(self.job.shown, "before command")
+        began_on, ended = self._ended()
         self._start(Rung.COMMAND)
-        result = await self.job.invoke(purpose)
-        after = await tree.snapshot() if tree else ""
+        result = ended or await self.job.invoke(purpose)
+        after = await self.run.look(self.job.shown, "after command")
+        before = began_on if ended and tree else before
         await self.run.took(before, after)
         moved = before != after and await self._differs(before, after)
         self.seen = "" if moved else after
         if result.passed:
-            self.run.passes[self.job.key or self.job.shown] = Pass(self.seen)
+            self.run.saw_pass(self.job.key or self.job.shown, self.seen)
         verdict = Verdict.PASSED if result.passed else Verdict.HARD
         if result.passed and purpose == "retry":
             verdict = Verdict.FLAKY
@@ -137,9 +147,9 @@ class Climb:
         return await tree.subset(before, sources) != await tree.subset(after, sources)
 
     async def _retries(self, result: CommandResult) -> CommandResult:
-        for _ in range(self.job.retry.attempts):
+        for _ in range(self.job.retry.attempts - self.retried):
             await anyio.sleep(self.job.retry.delay)
-            async with self.lock.share():
+            async with self.run.sharing(self.lock, self.job.shown):
                 result, _ = await self._observed("retry")
             if result.passed:
                 break
@@ -173,9 +183,12 @@ class Climb:
         fixed = await autofix()
         if not fixed.passed:
             run.say(f"autofix: {ending(fixed)}; its output: {fixed.log or 'none'}", step)
-        after = await run.snapshot_of(tree, step, "after autofix")
+        after = await tree.snapshot()
+        # Whose the changes are is written first: what follows tells a resume that all is known.
         await run.took(before, after)
-        run.mended |= {change.path for change in await tree.changes(before, after)}
+        changes = await tree.changes(before, after)
+        run.set_mended(run.mended | {change.path for change in changes})
+        run.record(step, "after autofix", after)
         result, _ = await self._observed(self.job.purpose)
         return result
 
@@ -189,30 +202,29 @@ class Climb:
         first = failure = self.read(result)
         if self.job.rescope is not None:
             self.job = replace(self.job, scope=self.job.rescope(first.fingerprint))
-        work = Work(self.run, self.job)
-        await work.begin()
+        work, flight = Work(self.run, self.job), self.flight
+        await work.begin(flight)
         try:
+            if flight is not None:
+                failure = await self._catch_up(work, flight, first)
+                flight = self.flight
             while True:
-                move = await self._choose(failure)
-                if self._changes_hands(move):
+                move = _open_move(flight) or await self._choose(failure)
+                if flight is None and self._changes_hands(move):
                     # Attempts used up are a hard failure like any other.
                     await work.undo_all()
                     failure = first
-                match move:
-                    case AskSubagent() | AskMain():
-                        tried = await self._attempt(work, move, failure)
-                    case GiveUp(reason):
-                        await work.undo_all()
-                        return self._failed(result, first, reason)
-                    case _:
-                        assert_never(move)
-                if tried.passed:
-                    self.run.mended |= work.changed()
-                    self.run.passes[self.job.key or self.job.shown] = Pass(tried.seen)
-                    return self._passed(tried.result or result)
-                if tried.stop:
+                if isinstance(move, GiveUp):
                     await work.undo_all()
-                    return self._stopped(tried, self._failed(result, first, tried.attempt.reason))
+                    return self._given_up(self._failed(result, first, move.reason))
+                tried, flight = await self._attempt(work, move, failure), None
+                if tried.passed:
+                    return self._passed(tried.result or result)
+                if tried.stop or tried.packet:
+                    self._halt(tried)
+                    await work.undo_all()
+                    reason = tried.attempt.reason
+                    return self._stopped(tried, self._failed(result, first, reason, tried.packet))
                 failure = tried.failure or failure
                 if tried.attempt.verdict is Verdict.HARD:
                     await work.undo_all()
@@ -291,12 +303,58 @@ class Climb:
         rung = Rung.SUBAGENT if isinstance(move, AskSubagent) else Rung.MAIN
         role = self._role(move)
         model, agent = who(self.run, self.job.fix, role)
-        self._start(rung, model, agent)
+        self._start(rung, model, agent, role)
         number = self.earlier + len(self.attempts) + 1
-        now = Try(rung, role, number, move.reason)
+        flight, self.flight = self.flight, None
+        before = flight.before if flight and flight.asked else ""
+        now = Try(rung, role, number, move.reason, before)
         tried = await work.attempt(now, failure, tuple(self.attempts))
-        self._record(tried.attempt)
+        if tried.passed:
+            # First: with the attempt's own record nothing of it is done again.
+            self.run.set_mended(self.run.mended | work.changed())
+            self.run.saw_pass(self.job.key or self.job.shown, tried.seen)
+        self._record(tried.attempt, tried.others)
         return tried
+
+    # -- taken up again ---------------------------------------------------------------------------
+
+    async def _taken_up(self) -> StepOutcome | None:
+        """Go on where an earlier life was cut off; `None` where the command is to run again."""
+        flight = self.flight
+        assert flight is not None
+        self.attempts = [*flight.attempts]
+        if flight.passed:
+            ended = result_of(self.run, flight.last) if flight.last else None
+            return self._passed(ended or _nothing_known(self.attempts[-1].seconds))
+        if flight.autofix == "done":
+            self.job = replace(self.job, autofix=None)
+        runs = sum(one.rung is Rung.COMMAND for one in self.attempts)
+        self.retried = min(self.job.retry.attempts, max(0, runs - 1))
+        first = result_of(self.run, flight.first) if flight.base and flight.first else None
+        if first is None:
+            return None
+        async with self.run.alone(self.lock, self.job.shown):
+            return await self._mends(first)
+
+    def _ended(self) -> tuple[str, CommandResult | None]:
+        """Return how the command ended that an earlier life began, and the tree before it."""
+        flight, self.flight = self.flight, None
+        if flight is None or flight.open is None or flight.asked or flight.ended is None:
+            return "", None
+        return flight.before, result_of(self.run, flight.ended)
+
+    async def _catch_up(self, work: Work, flight: Flight, first: Failure) -> Failure:
+        """Bring the tree to where the attempts so far belong; return what is to be mended now."""
+        if flight.asked is not None:
+            begun = result_of(self.run, flight.begun_with) if flight.begun_with else None
+            return self.read(begun) if begun else first
+        self.flight = None
+        last = self.attempts[-1]
+        ended = result_of(self.run, flight.last) if flight.last else None
+        if last.verdict is Verdict.SOFT and ended is not None:
+            return self.read(ended)
+        await work.undo_all()
+        return first
 
     # -- endings ---------------------------------------------------------------------------------
 
@@ -324,7 +382,11 @@ class Climb:
             attempts=tuple(self.attempts),
         )
 
-    def _failed(self, result: CommandResult, failure: Failure, reason: str) -> StepOutcome:
+    def _failed(
+        self, result: CommandResult, failure: Failure, reason: str, written: str = ""
+    ) -> StepOutcome:
+        from runner.engine.packets import host_packet  # noqa: PLC0415  as in `_mends`
+
         fouls = [a for a in self.attempts if a.reason.startswith(FOULS)]
         asked = any(a.rung is not Rung.COMMAND for a in self.attempts)
         return StepOutcome(
@@ -339,13 +401,24 @@ class Climb:
             exit_code=5 if fouls else 1,
             tail=failure.tail,
             hint=self._hint(reason),
+            places=failure.places,
+            packet=host_packet(self.run, self.job, failure, self.attempts, written),
         )
 
-    def _stopped(self, tried: Tried, failed: StepOutcome) -> StepOutcome:
-        """End the run with the step; what to do about its money is said at its end."""
-        from runner.engine.mend import halt  # noqa: PLC0415  as in `_mends`
+    def _halt(self, tried: Tried) -> None:
+        """End the run with the step, before anything else may start: the tree is yet to go back.
 
-        halt(self.run, tried, tried.attempt.role)
+        Not the run where the step was handed back: others go on.
+        """
+        if not tried.packet:
+            from runner.engine.mend import halt  # noqa: PLC0415  as in `_mends`
+
+            halt(self.run, tried, tried.attempt.role)
+
+    def _stopped(self, tried: Tried, failed: StepOutcome) -> StepOutcome:
+        """Return the outcome; what to do about the run's money is said at its end."""
+        if tried.packet:
+            return replace(failed, hint="")
         return replace(failed, exit_code=tried.stop, hint="" if self.run.unpaid else failed.hint)
 
     def _hint(self, reason: str) -> str:
@@ -364,17 +437,44 @@ class Climb:
             total = add_cost(total, attempt.cost_usd)
         return total
 
-    def _start(self, rung: Rung, model: str | None = None, agent: str = "") -> None:
+    def _given_up(self, failed: StepOutcome) -> StepOutcome:
+        """Let a resumed run begin the step again whose agents were not asked for the run's end."""
+        cut_off = self.run.stop and not self.job.unmended and self.run.stop_code in _RESUMABLE
+        return replace(failed, exit_code=self.run.stop_code) if cut_off else failed
+
+    def _start(self, rung: Rung, model: str | None = None, agent: str = "", role: str = "") -> None:
         number = self.earlier + len(self.attempts) + 1
-        self.run.ports.emit(AttemptStarted(self.job.shown, number, rung, model, agent))
+        job, begun = self.job.key, self.earlier
+        self.run.ports.emit(
+            AttemptStarted(self.job.shown, number, rung, model, agent, role, job, begun)
+        )
 
     def _finish(self, rung: Rung, verdict: Verdict, reason: str, seconds: float) -> None:
         number = self.earlier + len(self.attempts) + 1
         self._record(Attempt(number, rung, None, verdict, reason, seconds=seconds))
 
-    def _record(self, attempt: Attempt) -> None:
+    def _record(self, attempt: Attempt, others: tuple[str, ...] = ()) -> None:
         self.attempts.append(attempt)
-        self.run.ports.emit(AttemptFinished(self.job.shown, attempt))
+        self.run.ports.emit(AttemptFinished(self.job.shown, attempt, others=others))
+
+
+_RESUMABLE = (3, 6)
+
+
+def _open_move(flight: Flight | None) -> AskSubagent | AskMain | None:
+    """Return the move that an earlier life was cut off in."""
+    if flight is None or flight.asked is None:
+        return None
+    if flight.asked.rung is Rung.MAIN:
+        return AskMain(flight.reason)
+    return AskSubagent(flight.reason, role=flight.asked.role)
+
+
+def _nothing_known(seconds: float) -> CommandResult:
+    """Stand for a command that passed in an earlier life and whose log is gone."""
+    return CommandResult(
+        exit_code=0, timed_out=False, seconds=seconds, head="", tail="", total_bytes=0, log=None
+    )
 
 
 def _by_main(attempt: Attempt) -> bool:

@@ -42,6 +42,20 @@ class TreeLock:
         self._shares: list[Share] = []
         self._sole = False
         self._queue: deque[Ticket] = deque()
+        self._reserved: tuple[int, ...] | None = None
+
+    def reserve(self, place: tuple[int, ...]) -> None:
+        """Keep the tree for the step at a place, before anybody asks for it.
+
+        It was alone with the tree when an earlier life of the run ended.
+        """
+        self._sole, self._reserved = True, place
+
+    def give_up(self) -> None:
+        """Let others have the tree where it was reserved and never asked for."""
+        if self._reserved is not None:
+            self._sole, self._reserved = False, None
+            self._wake()
 
     @asynccontextmanager
     async def share(self) -> AsyncGenerator[Share]:
@@ -60,7 +74,10 @@ class TreeLock:
     @asynccontextmanager
     async def sole(self, place: tuple[int, ...] = ()) -> AsyncGenerator[None]:
         """Hold the tree alone; *place* is the step's in the order of the workflow."""
-        await self._wait(place)
+        if self._reserved is not None and self._reserved == place:
+            self._reserved = None
+        else:
+            await self._wait(place)
         self._sole = True
         try:
             yield

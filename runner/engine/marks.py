@@ -24,18 +24,12 @@ class Marks:
     blobs: dict[str, str] = field(default_factory=dict[str, str])
     """Git's id of the content, by path; empty for a deletion."""
 
-    def took(self, changes: Iterable[Change]) -> None:
-        """Note what the run did."""
-        for change in changes:
-            self.blobs[change.path] = change.after_blob
+    def mark(self, blobs: Mapping[str, str], forgotten: Iterable[str] = ()) -> None:
+        """Note what the run leaves at paths, and forget others first."""
+        for path in forgotten:
+            self.blobs.pop(path, None)
+        self.blobs.update(blobs)
 
     def is_ours(self, change: Change) -> bool:
         """Tell whether a change led to what the run left there."""
         return self.blobs.get(change.path) == change.after_blob
-
-    def reset(self, paths: Iterable[str], earlier: Mapping[str, str]) -> None:
-        """Note that paths were brought back to what they were when *earlier* was copied."""
-        for path in paths:
-            self.blobs.pop(path, None)
-            if path in earlier:
-                self.blobs[path] = earlier[path]

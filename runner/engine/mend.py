@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import brief, fingerprints, tamper
+from runner.engine.packets import packet_text, tried_line
 from runner.engine.roles import agent_of, is_file, who
 from runner.engine.state import MainAsk, SubagentAsk, Unpaid
 from runner.engine.surroundings import Surroundings
@@ -19,7 +21,9 @@ from runner.outcome import (
     Done,
     Ending,
     Failure,
+    HandedBack,
     Misconfigured,
+    OffRecord,
     OverBudget,
     PrefixBroken,
     Rung,
@@ -27,7 +31,7 @@ from runner.outcome import (
     Verdict,
 )
 from runner.plan import MAIN
-from runner.policy import Evidence, judge
+from runner.policy import DIFFERENT, Evidence, judge
 from runner.scope import is_lock, is_test, violations
 from runner.text import one_line
 from runner.tools import Permit
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
     from runner.engine.ladder import Job
     from runner.engine.state import Run
+    from runner.flight import Flight
     from runner.outcome import Change, CommandResult, Mend
     from runner.workspace.tree import Tree
 
@@ -58,6 +63,13 @@ class Tried:
     failure: Failure | None = None
     seen: str = ""
     ending: Ending | None = None
+    others: tuple[str, ...] = ()
+    """Paths that somebody else changed meanwhile."""
+
+    @property
+    def packet(self) -> str:
+        """What the agent that called this run is told; empty where nothing was handed back."""
+        return self.ending.packet if isinstance(self.ending, HandedBack) else ""
 
 
 @frozen
@@ -69,6 +81,8 @@ class Try:
     """The model role that is asked."""
     number: int
     reason: str
+    before: str = ""
+    """Tree that an earlier life began this attempt on; empty for an attempt that begins now."""
 
 
 @frozen
@@ -104,10 +118,19 @@ class Work:
     def __post_init__(self) -> None:
         self.around = Surroundings(self.run, self.job.shown, self.job.scope)
 
-    async def begin(self) -> None:
-        """Record the tree that a hard failure goes back to."""
-        self.base = await self.run.snapshot(self.job.shown, "before mends")
-        self.marked = dict(self.run.marks.blobs)
+    async def begin(self, flight: Flight | None = None) -> None:
+        """Record the tree that a hard failure goes back to, or take it from an earlier life."""
+        if flight is None:
+            self.base = await self.run.snapshot(self.job.shown, "before mends")
+            self.marked = dict(self.run.marks.blobs)
+            return
+        self.base, self.marked = flight.base, dict(flight.marked)
+        self.left = [
+            Left(stay.before, stay.after, frozenset(stay.paths), frozenset(stay.others))
+            for stay in flight.stays
+        ]
+        self.lenient = any(one.reason == DIFFERENT for one in flight.attempts)
+        self.best = await self._diff(flight.best) if flight.best else ""
 
     def changed(self) -> set[str]:
         """Return the paths that the attempts still in the tree changed."""
@@ -116,7 +139,9 @@ class Work:
     async def attempt(self, now: Try, failure: Failure, attempts: tuple[Attempt, ...]) -> Tried:
         """Let one model try, and judge it by the tree and the command alone."""
         run, began, number = self.run, time.monotonic(), now.number
-        before = self.open_from = await run.snapshot(self.job.shown, f"before attempt {number}")
+        before = self.open_from = now.before or await run.snapshot(
+            self.job.shown, f"before attempt {number}"
+        )
         await self.around.take()
         asked = await self._ask(now, failure, attempts)
         tampering = await self.around.undo()
@@ -156,6 +181,7 @@ class Work:
             failure=evidence.after,
             seen=seen if seen == after else "",
             ending=asked.ending,
+            others=tuple(sorted(others)),
         )
 
     async def undo_all(self) -> None:
@@ -177,7 +203,8 @@ class Work:
             # Even a journal that cannot be written keeps no mend in the tree.
             now = await tree.snapshot()
         if self.open_from:
-            await self._own(self.open_from, now)
+            with suppress(JournalError):  # as above
+                await self._own(self.open_from, now)
             _, others = await self.run.told_apart(self.open_from, now)
             self.left.append(Left(self.open_from, now, frozenset(), others))
             self.open_from = ""
@@ -185,12 +212,12 @@ class Work:
         external: set[str] = set()
         for left in reversed(self.left):
             back, kept = await tree.restore(left.after, left.before, keep=left.others)
-            self.run.marks.reset(back, self.marked)
             restored |= set(back)
             external |= set(kept)
         self.left.clear()
         if any(path.rpartition("/")[2] == ".gitignore" for path in restored):
             restored |= set(await tree.reveal(now, self.base))
+        self.run.unmark(sorted(restored), self.marked)
         if restored or external:
             self.run.ports.emit(
                 Restored(
@@ -210,21 +237,8 @@ class Work:
         earlier = tuple(tried_line(a) for a in attempts if a.rung is not Rung.COMMAND)
         if now.rung is Rung.SUBAGENT:
             return await workers.subagent(self._subagent_ask(now, failure, attempts, earlier))
-        text = brief.packet(
-            brief.PacketFacts(
-                step=self.job.shown,
-                command=self.job.command,
-                exit_code=failure.exit_code,
-                failure=failure,
-                goal=self.job.goal,
-                tried=earlier,
-                diff=self.best,
-                scope=self.job.scope.describe(),
-                reason=now.reason,
-                token=self.run.ports.run_id,
-            )
-        )
-        permit = self._permit(turns=MAIN_TURNS)
+        text = packet_text(self.run, self.job, failure, attempts, reason=now.reason, diff=self.best)
+        permit = self._permit(now.number, turns=MAIN_TURNS)
         return await workers.main(
             MainAsk(step=self.job.shown, attempt=now.number, text=text, permit=permit)
         )
@@ -259,19 +273,21 @@ class Work:
             agent=agent,
             role=now.role,
             brief=text,
-            permit=self._permit(turns=fix.turns or agent.turns),
+            permit=self._permit(now.number, turns=fix.turns or agent.turns),
         )
 
-    def _permit(self, *, turns: int) -> Permit:
+    def _permit(self, number: int, *, turns: int) -> Permit:
         fix, scope = self.job.fix, self.job.scope
         permit = Permit(
             root=self.run.ports.root,
             allows=scope.allows,
             why_not=scope.reason,
             wrote=self.run.wrote,
+            settled=lambda: self.run.settled(self.job.shown),
             check=self._check_for_agent,
             shell=self.run.ports.shell,
             environment=agent_environment(self.run),
+            traced=lambda call: self.run.ports.carrier.tool(self.job.shown, number, call),
             turns=turns,
             seconds=(fix and fix.seconds) or ATTEMPT_SECONDS,
             usd=fix.usd if fix else None,
@@ -321,7 +337,8 @@ class Work:
         self, evidence: Evidence, after: str
     ) -> tuple[CommandResult | None, Evidence, str]:
         """Run the command, unless the attempt is lost whatever it says; return the tree then."""
-        if evidence.violations or evidence.tampering or self._stop(evidence.ending):
+        settled = self._stop(evidence.ending) or isinstance(evidence.ending, HandedBack)
+        if evidence.violations or evidence.tampering or settled:
             return None, evidence, after
         async with self.around.command(), self.run.doing():
             result = await self.job.invoke("check")
@@ -397,7 +414,7 @@ def stop_code(ending: Ending) -> int:
             return 6
         case OverBudget():
             return 3
-        case PrefixBroken():
+        case PrefixBroken() | OffRecord():
             return 1
         case _:
             return 0
@@ -412,9 +429,3 @@ def said(ending: Ending) -> str:
             return f"{reason} ({evidence})" if evidence else reason
         case _:
             return ""
-
-
-def tried_line(attempt: Attempt) -> str:
-    """Render an earlier attempt as one line for a brief or packet."""
-    files = f"; changed {', '.join(attempt.files[:5])}" if attempt.files else ""
-    return one_line(f"{attempt.rung} {attempt.verdict}: {attempt.reason}{files}", 240)

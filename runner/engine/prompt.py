@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from runner.engine.lock import Lock
     from runner.engine.names import Names
     from runner.engine.state import Run
+    from runner.flight import Flight
     from runner.git import Guard
     from runner.outcome import Ending, Mend
     from runner.plan import Step
@@ -60,6 +61,8 @@ class Asked:
     ) -> None:
         """*task* stands for the step's own text, and is taken as it is."""
         assert isinstance(step.kind, Prompt)
+        self.flight = run.flights.pop(shown, None)
+        """Where an earlier life of the run was cut off in this step."""
         self.task = task
         self.run, self.step, self.shown, self.names = run, step, shown, names
         self.kind = step.kind
@@ -83,10 +86,14 @@ class Asked:
 
     async def go(self, lock: Lock) -> StepOutcome:
         """Return the step's outcome."""
+        if self.run.hosted(self.role):
+            # What it is to do, its user tells it.
+            return self._end(Status.SKIPPED, "its agent is the one that called this run", code=0)
         if not self.run.available(self.role):
             hint = self.run.missing([self.role])
             return self._end(Status.FAILED, f"no model for role {self.role!r}", hint=hint)
-        async with lock.sole(self.run.place(self.shown)) if self.writes else lock.share():
+        run = self.run
+        async with (run.alone if self.writes else run.sharing)(lock, self.shown):
             outcome = await self._ask_and_look()
             if outcome is not None:
                 return outcome
@@ -99,9 +106,15 @@ class Asked:
 
     async def _ask_and_look(self) -> StepOutcome | None:
         """Ask, and undo what was not allowed; `None` when the work stands."""
-        text = self._text()
-        before = await self.run.snapshot(self.shown, "before prompt")
-        self.marked = dict(self.run.marks.blobs)
+        text, flight = self._text(), self.flight
+        if flight is not None and flight.attempts:
+            return self._answered(flight)
+        self.flight = None
+        if flight is not None and flight.prompt_from:
+            before, self.marked = flight.prompt_from, dict(flight.marked)
+        else:
+            before = await self.run.snapshot(self.shown, "before prompt")
+            self.marked = dict(self.run.marks.blobs)
         try:
             tried = await self._once(text, before)
         except BaseException:
@@ -113,11 +126,21 @@ class Asked:
         await self._undo(before)
         return self._stopped(tried)
 
+    def _answered(self, flight: Flight) -> StepOutcome | None:
+        """Take over what the agent did in an earlier life; what was not allowed has been undone."""
+        first, *_ = flight.attempts
+        self.attempts, self.output = [first], flight.outputs
+        if first.verdict is Verdict.PASSED:
+            return None
+        return self._stopped(mend.Tried(first))
+
     async def _once(self, text: str, before: str) -> mend.Tried:
         run, began, number = self.run, time.monotonic(), len(self.attempts) + 1
         repo = run.ports.repo
         model = run.ports.choices[self.role].id
-        run.ports.emit(AttemptStarted(self.shown, number, self.rung, model, self.kind.agent))
+        run.ports.emit(
+            AttemptStarted(self.shown, number, self.rung, model, self.kind.agent, self.role)
+        )
         # Without a shell no tool reaches git: a commit that is made meanwhile is the user's.
         shell = run.ports.shell and self.writes
         self.guard = await repo.guard() if repo and shell else None
@@ -141,9 +164,9 @@ class Asked:
             summary=one_line(mend.said(asked.ending), 300),
         )
         self.attempts.append(attempt)
-        run.ports.emit(AttemptFinished(self.shown, attempt))
         if isinstance(asked.ending, Done):
             self.output = asked.ending.outputs
+        run.ports.emit(AttemptFinished(self.shown, attempt, self.output))
         return mend.Tried(attempt, stop=mend.stop_code(asked.ending), ending=asked.ending)
 
     def _judge(
@@ -166,8 +189,10 @@ class Asked:
             allows=self.scope.allows,
             why_not=self.scope.reason,
             wrote=self.run.wrote,
+            settled=(lambda: self.run.settled(self.shown)) if self.writes else None,
             shell=self.run.ports.shell,
             environment=mend.agent_environment(self.run),
+            traced=lambda call: self.run.ports.carrier.tool(self.shown, number, call),
             turns=self.agent.turns if self.agent else mend.MAIN_TURNS * 2,
             seconds=self.step.timeout,
         )
@@ -220,7 +245,12 @@ class Asked:
     async def _check(self) -> StepOutcome:
         """Let the check judge, and mend what it finds like any failing command."""
         job = replace(job_of(self.run, self.step, self.shown, self.names), goal=self._asked_for())
-        climb = Climb(self.run, job, Held(), attempts=self.attempts, started=self.started)
+        flight = self.flight
+        if flight is not None and not (flight.open or flight.base or len(flight.attempts) > 1):
+            flight = None  # the check had not begun
+        climb = Climb(
+            self.run, job, Held(), attempts=self.attempts, started=self.started, flight=flight
+        )
         outcome = await climb.go()
         # A check that passes at once, or that nobody may mend, only judged what the agent did.
         rung = self.rung if outcome.rung is Rung.COMMAND else outcome.rung
@@ -252,7 +282,7 @@ class Asked:
             await run.took(before, now)
         _, others = await run.told_apart(before, now)
         back, kept = await tree.restore(now, before, keep=others)
-        run.marks.reset(back, self.marked)
+        run.unmark(back, self.marked)
         if back or kept:
             run.ports.emit(Restored(self.shown, before, tuple(back), tuple(kept)))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
 
 from runner.engine.checks import Shipping
+from runner.engine.commands import look
 from runner.engine.hooks import hook_job, wanted
 from runner.engine.jobs import scope_within
 from runner.engine.ladder import Job
@@ -19,7 +19,7 @@ from runner.expressions import render
 from runner.git import Conflict, NotFastForward, PushAuth, Pushed, Rebased
 from runner.git.urls import masked
 from runner.loader import branch_problem
-from runner.outcome import CommandResult, Status, StepOutcome
+from runner.outcome import Status, StepOutcome
 from runner.plan import Escalate, Fix, Push, Retry
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from runner.engine.lock import Lock
     from runner.events import Purpose
+    from runner.flight import Flight
+    from runner.git.rebasing import Rebase
+    from runner.outcome import CommandResult
 
 TRIES = 3
 """How often a push that somebody else overtook is rebased and tried again."""
@@ -47,6 +50,7 @@ class Pushing(Shipping):
         run = self.graph.run
         if run.ports.options.no_push:
             return self.end(Status.SKIPPED, "--no-push")
+        flight = self.take_up()
         repo, push = self.repo(), self.kind()
         sha = run.committed or repo.facts.head
         if not sha or (not run.committed and push.branch is None):
@@ -54,7 +58,10 @@ class Pushing(Shipping):
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with lock.sole(self.graph.run.place(self.shown)):
+        async with self.graph.run.alone(lock, self.shown):
+            outcome = await self._rebased_before(flight) if flight is not None else None
+            if outcome is not None:
+                return outcome
             for _ in range(TRIES):
                 outcome = await self._once(run.committed or sha)
                 if outcome is not None:
@@ -66,6 +73,10 @@ class Pushing(Shipping):
         repo, push = self.repo(), self.kind()
         branch, auth = self._branch(), self._auth()
         plan = await repo.push_plan(remote=push.remote, branch=branch, auth=auth, expected=sha)
+        if plan.remote_sha == sha and self._pushed_before(sha):
+            found = Pushed(push.remote, plan.remote_ref, sha)
+            await repo.note_pushed(found)
+            return self._settle(found)
         if plan.remote_sha == sha:
             return self.end(Status.SKIPPED, f"nothing to push: {push.remote}/{branch} has it")
         changed = repo.hooks_changed()
@@ -84,17 +95,28 @@ class Pushing(Shipping):
         emit(GitIntent(self.shown, "push", where))
         result = await repo.push(remote=push.remote, branch=branch, auth=auth, expected=sha)
         match result:
-            case Pushed(remote, ref, pushed):
-                emit(GitFact(self.shown, "push", {"sha": pushed, "ref": ref, "remote": remote}))
-                self.graph.run.remote_ref = pushed
-                outputs = {"sha": pushed, "ref": ref, "remote": remote}
-                return self.end(Status.SUCCEEDED, outputs=outputs)
+            case Pushed():
+                return self._settle(result)
             case NotFastForward(rebase=True):
                 return await self._rebase(auth)
             case NotFastForward(detail=detail, command=command):
                 return self.end(Status.FAILED, detail, hint=f"By hand: {command}")
             case _:
                 assert_never(result)
+
+    def _pushed_before(self, sha: str) -> bool:
+        """Tell whether an earlier life was about to push this commit, which is there now."""
+        intent = self.flight.intent if self.flight else None
+        return intent is not None and intent.facts.get("sha") == sha
+
+    def _settle(self, pushed: Pushed) -> StepOutcome:
+        """Write down what was pushed, and return how the step ended."""
+        run = self.graph.run
+        outputs = {"sha": pushed.sha, "ref": pushed.ref, "remote": pushed.remote}
+        if self.flight is None or self.flight.fact is None:
+            run.ports.emit(GitFact(self.shown, "push", outputs))
+        run.remote_ref = pushed.sha
+        return self.end(Status.SUCCEEDED, outputs=outputs)
 
     def _branch(self) -> str:
         ports = self.graph.run.ports
@@ -129,30 +151,54 @@ class Pushing(Shipping):
         """Put this run's commits on top of the upstream's; a conflict goes up the ladder."""
         repo, run = self.repo(), self.graph.run
         run.say("the upstream went on: fetching and rebasing this run's own commits", self.shown)
-        done = await repo.rebase_onto_upstream(auth=auth)
+        await run.snapshot(self.shown, "before rebase")
+        done = await repo.rebase_onto_upstream(auth=auth, announce=self._announce)
         if isinstance(done, Conflict):
-            mended = await self._mend_conflict(done)
-            if isinstance(mended, StepOutcome):
-                return mended
-            done = mended
-        run.committed = done.sha
-        failed, _ = await self.renew(self.checks(), mends=False)
-        if failed is not None:
-            return replace(
-                failed, hint=f"The rebased commit {done.sha[:12]} is local and not pushed."
-            )
-        return None
+            done = await self._mend_conflict(done)
+        return done if isinstance(done, StepOutcome) else await self._look_after(done.sha)
 
-    async def _mend_conflict(self, conflict: Conflict) -> Rebased | StepOutcome:
+    def _announce(self, plan: Rebase) -> None:
+        facts = {"head": plan.head, "onto": plan.onto}
+        self.graph.run.ports.emit(GitIntent(self.shown, "rebase", facts))
+
+    async def _look_after(self, sha: str) -> StepOutcome | None:
+        """Run the checks that a rebase made stale; `None` when all hold."""
+        run = self.graph.run
+        run.committed = sha
+        await run.snapshot(self.shown, "rebased")
+        failed, _ = await self.renew(self.checks(), mends=False)
+        if failed is None:
+            return None
+        return replace(failed, hint=f"The rebased commit {sha[:12]} is local and not pushed.")
+
+    async def _rebased_before(self, flight: Flight) -> StepOutcome | None:
+        """Go on with a rebase of an earlier life; `None` when the commit is to be pushed."""
+        if flight.rebase is None:
+            return None
+        facts, run = flight.rebase.facts, self.graph.run
+        mending = self.cut_off(f"{self.shown}:conflict")
+        if mending is not None:
+            conflict = await self.repo().conflict_again(facts["onto"])
+            done = await self._mend_conflict(conflict, mending)
+            return done if isinstance(done, StepOutcome) else await self._look_after(done.sha)
+        # Its end may not have been seen: no commit is pushed whose checks are stale.
+        moved = run.committed != facts["head"]
+        return await self._look_after(run.committed) if moved else None
+
+    async def _mend_conflict(
+        self, conflict: Conflict, flight: Flight | None = None
+    ) -> Rebased | StepOutcome:
         """Show the conflict in the tree, let it be mended, commit it; else leave nothing of it."""
         repo, run = self.repo(), self.graph.run
-        before = await run.snapshot(self.shown, "before conflict")
-        marked = ""
+        before = flight.rebase_from if flight else await run.snapshot(self.shown, "before conflict")
+        marked = flight.conflicted if flight else ""
         try:
-            await repo.show_conflict(conflict)
-            marked = await run.snapshot(self.shown, "with conflict markers")
-            failed = self._unmarked(conflict) or await self.climb(
-                self._conflict_job(conflict), "the rebase has conflicts"
+            if flight is None:
+                await repo.show_conflict(conflict)
+                marked = await run.snapshot(self.shown, "with conflict markers")
+            failed = self._unmarked(conflict) if flight is None else None
+            failed = failed or await self.climb(
+                self._conflict_job(conflict), "the rebase has conflicts", flight
             )
             if failed is None:
                 after = await run.snapshot(self.shown, "conflict mended")
@@ -160,7 +206,7 @@ class Pushing(Shipping):
                 touched = {change.path for change in mended}
                 done = await repo.resolve(conflict, touched=touched)
                 # The commit has taken them up.
-                run.mended -= {*conflict.paths, *touched}
+                run.set_mended(run.mended - {*conflict.paths, *touched})
                 return done
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -190,31 +236,25 @@ class Pushing(Shipping):
         )
 
     def _conflict_job(self, conflict: Conflict) -> Job:
-        run, root = self.graph.run, self.repo().facts.root
+        run, root, command = self.graph.run, self.repo().facts.root, "no conflict markers"
 
         async def invoke(purpose: Purpose) -> CommandResult:
-            began = time.monotonic()
-            lines = [
-                f"{path}:{number}: conflict marker"
-                for path in conflict.paths
-                for number in marker_lines(root / path)
-            ]
-            text = "\n".join(lines)
-            seconds = time.monotonic() - began
-            return CommandResult(
-                exit_code=int(bool(lines)),
-                timed_out=False,
-                seconds=seconds,
-                head=text,
-                tail="",
-                total_bytes=len(text),
-                log=None,
+            return look(
+                run,
+                self.shown,
+                command,
+                purpose,
+                lambda: [
+                    f"{path}:{number}: conflict marker"
+                    for path in conflict.paths
+                    for number in marker_lines(root / path)
+                ],
             )
 
         return Job(
             shown=self.shown,
             key=f"{self.shown}:conflict",
-            command="no conflict markers",
+            command=command,
             purpose="check",
             invoke=invoke,
             scope=scope_within(run, write=tuple(filter(scope_within(run).allows, conflict.paths))),

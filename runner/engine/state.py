@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 
-from runner.engine.lock import TreeLock
+from runner.engine.lock import Lock, Share, TreeLock
 from runner.engine.marks import Marks
-from runner.events import Notice, SnapshotTaken
+from runner.events import Marked, Notice, Passed, SnapshotTaken, Uncommitted, Waited
 from runner.frozen import frozen
 from runner.outcome import StepOutcome
-from runner.plan import Uses
+from runner.plan import HOST, Uses
+from runner.workspace.commands import run_command
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
     from runner.engine.graph import Graph
     from runner.engine.names import Names
     from runner.events import Event
+    from runner.flight import Flight
     from runner.git import Repository, StartState
     from runner.models.choice import Choice
-    from runner.outcome import Change, Mend, OverBudget
+    from runner.outcome import Change, CommandResult, Mend, OverBudget
     from runner.plan import AgentSpec, Options, Step, ValueType, Workflow
     from runner.policy import Outlook, Policy
+    from runner.telemetry.carrier import Carrier
     from runner.tools import Permit
+    from runner.workspace.commands import Command
     from runner.workspace.masking import Mask
     from runner.workspace.tree import Tree
 
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
 CLOSING = 4.5
 """Seconds from being told to end until the last command is ended, too: a CI system gives 7.5 in all
 (https://github.com/actions/runner/issues/1309), and snapshot, restore and report come after it."""
+
+WORTH_TELLING = 0.05
+"""Seconds of waiting below which nobody needs to know of it."""
 
 
 @frozen(kw_only=True)
@@ -80,6 +87,16 @@ class Workers(Protocol):
 
     async def main(self, ask: MainAsk) -> Mend:
         """Append a message to the main conversation and let the main agent work."""
+        ...
+
+
+class RunCommand(Protocol):
+    """Runs one command to its end, as `workspace.commands.run_command` does."""
+
+    async def __call__(
+        self, command: Command, *, on_line: Callable[[str], None] | None = None
+    ) -> CommandResult:
+        """Return how it ended; *on_line* hears its output."""
         ...
 
 
@@ -122,8 +139,12 @@ class Ports:
     policy: Policy
     outlook: Callable[[str, Sequence[str], bool], Awaitable[Outlook | None]]
     """Estimates what rungs cost, for a kind of failure, roles, and whether it is irreversible."""
+    carrier: Carrier
+    """Tells commands the span of the run's trace that they belong to."""
     shell: bool = False
     """Whether agents may have a free shell."""
+    run_command: RunCommand = run_command
+    """Starts processes."""
 
 
 @frozen
@@ -153,6 +174,16 @@ class Run:
     outcomes: dict[str, StepOutcome] = field(default_factory=dict[str, StepOutcome])
     """Of every step that ended, by shown id (`ship/lint` for a step of a used workflow)."""
     passes: dict[str, Pass] = field(default_factory=dict[str, Pass])
+    flights: dict[str, Flight] = field(default_factory=dict[str, "Flight"])
+    """Steps that an earlier life of the run began, by shown id, until they are taken up."""
+    kept: dict[str, StepOutcome] = field(default_factory=dict[str, StepOutcome])
+    """How steps ended in earlier lives, by shown id."""
+    reserved: str = ""
+    """Step in flight, by shown id, that the tree is kept for until it asks for it."""
+    last: str = ""
+    """The newest snapshot in the journal."""
+    calls: int = 0
+    """Calls of agents' tools so far that may have changed files."""
     ran: dict[str, tuple[Step, Names]] = field(default_factory=dict[str, "tuple[Step, Names]"])
     """Steps that were run, with the names in their sight, by shown id."""
     mended: set[str] = field(default_factory=set[str])
@@ -173,6 +204,8 @@ class Run:
     end."""
     workflows: tuple[Workflow, ...] = ()
     """The workflow and all that it uses; found out when first asked for."""
+    commands: int = 0
+    """How many commands were begun; the last one's number."""
     logs: dict[str, int] = field(default_factory=dict[str, int])
     callers: dict[str, Graph] = field(default_factory=dict[str, "Graph"])
     """The graph that each running step belongs to, for what it delegates."""
@@ -205,6 +238,33 @@ class Run:
         self.halt(reason, code)
         self.close_by = anyio.current_time() + CLOSING
 
+    def next_command(self) -> int:
+        """Return the number of the command that begins now."""
+        self.commands += 1
+        return self.commands
+
+    @asynccontextmanager
+    async def sharing(self, lock: Lock, shown: str) -> AsyncGenerator[Share]:
+        """Hold the tree together with other commands, and tell how long a step waited for it."""
+        began = time.monotonic()
+        async with lock.share() as share:
+            self.waited(shown, "tree", began)
+            yield share
+
+    @asynccontextmanager
+    async def alone(self, lock: Lock, shown: str) -> AsyncGenerator[None]:
+        """Hold the tree alone, and tell how long a step waited for it."""
+        began = time.monotonic()
+        async with lock.sole(self.place(shown)):
+            self.waited(shown, "tree", began)
+            yield
+
+    def waited(self, shown: str, reason: Literal["slot", "tree"], began: float) -> None:
+        """Tell that a step waited from *began*, by the monotonic clock, where it is worth it."""
+        seconds = time.monotonic() - began
+        if seconds > WORTH_TELLING:
+            self.ports.emit(Waited(shown, reason, seconds))
+
     async def snapshot(self, step: str, label: str) -> str:
         """Record the tree as it is now; empty where nothing is hashed."""
         if self.ports.tree is None:
@@ -214,18 +274,65 @@ class Run:
     async def snapshot_of(self, tree: Tree, step: str, label: str) -> str:
         """Record a tree as it is now."""
         taken = await tree.snapshot()
-        self.ports.emit(SnapshotTaken(step, label, taken))
+        self.record(step, label, taken)
         return taken
 
+    def record(self, step: str, label: str, taken: str) -> None:
+        """Write down a snapshot."""
+        self.ports.emit(SnapshotTaken(step, label, taken))
+        self.last = taken
+
+    async def look(self, step: str, label: str) -> str:
+        """Return the tree as it is now, recorded only where it is not what was recorded last."""
+        if self.ports.tree is None:
+            return ""
+        taken = await self.ports.tree.snapshot()
+        if taken != self.last:
+            self.ports.emit(SnapshotTaken(step, label, taken))
+            self.last = taken
+        return taken
+
+    async def settled(self, step: str) -> None:
+        """Record what a call of an agent's tool left, before the call counts as done."""
+        self.calls += 1
+        await self.look(step, f"after call {self.calls}")
+
     def wrote(self, path: str, data: bytes) -> None:
-        """Note what a file tool has written."""
+        """Note what a file tool is about to write; called in the tool's own thread."""
         if self.ports.tree is not None:
-            self.marks.blobs[path] = self.ports.tree.blob_id(data)
+            anyio.from_thread.run_sync(self._mark, {path: self.ports.tree.blob_id(data)})
 
     async def took(self, before: str, after: str) -> None:
         """Note that what changed between two snapshots was this run's doing."""
         if self.ports.tree is not None and before != after:
-            self.marks.took(await self.ports.tree.changes(before, after))
+            changes = await self.ports.tree.changes(before, after)
+            self._mark({change.path: change.after_blob for change in changes})
+
+    def _mark(self, blobs: Mapping[str, str], forgotten: Iterable[str] = ()) -> None:
+        """Note what the run leaves at paths; in memory also where the journal cannot be written."""
+        if blobs or forgotten:
+            self.marks.mark(blobs, forgotten)
+            self.ports.emit(Marked(blobs, tuple(forgotten)))
+
+    def unmark(self, paths: Sequence[str], earlier: Mapping[str, str]) -> None:
+        """Note that paths were brought back to what they were when *earlier* was copied."""
+        self._mark({path: earlier[path] for path in paths if path in earlier}, paths)
+
+    def disown(self, paths: Iterable[str]) -> None:
+        """Let what is at paths count as others': no commit of this run takes it up."""
+        self._mark({}, sorted(path for path in paths if path in self.marks.blobs))
+
+    def saw_pass(self, key: str, tree: str) -> None:
+        """Note that a command passed, and on which tree."""
+        if self.ports.tree is not None:
+            self.ports.emit(Passed(key, tree))
+        self.passes[key] = Pass(tree)
+
+    def set_mended(self, paths: Iterable[str]) -> None:
+        """Note all paths that autofix and mends changed and that no commit has taken up."""
+        if self.mended != (now := set(paths)):
+            self.ports.emit(Uncommitted(tuple(sorted(now))))
+            self.mended = now
 
     @asynccontextmanager
     async def doing(self) -> AsyncGenerator[None]:
@@ -259,6 +366,11 @@ class Run:
         """Whether a model answers for *role* in this run."""
         choice = self.ports.choices.get(role)
         return choice is not None and choice.available and not self.ports.options.no_models
+
+    def hosted(self, role: str) -> bool:
+        """Whether the agent that called this run plays *role*."""
+        choice = self.ports.choices.get(role)
+        return choice is not None and choice.id == HOST
 
     def missing(self, roles: Sequence[str]) -> str:
         """Say in one line how to get a model for *roles*; empty when one of them has one."""

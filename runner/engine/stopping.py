@@ -29,8 +29,8 @@ async def watch_signals(run: Run, work: anyio.CancelScope) -> None:
             work.cancel()
 
 
-async def watch_time(run: Run, work: anyio.CancelScope, seconds: float) -> None:
-    """Cancel the work when the run's time budget is used up."""
-    await anyio.sleep(seconds)
+async def watch_time(run: Run, work: anyio.CancelScope, left: float, seconds: float) -> None:
+    """Cancel the work when what is left of the run's time budget is used up."""
+    await anyio.sleep(max(left, 0.0))
     run.close(f"the run's time budget of {seconds:.0f} s is used up", 3)
     work.cancel()

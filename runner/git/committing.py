@@ -80,7 +80,7 @@ def locked_index(shadow: Shadow) -> Generator[Path]:
     """
     lock = shadow.places.git_dir / "index.lock"
     try:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(lock)
     except FileExistsError:
         raise GitRefused(
             f"{lock} exists: another git process is at work, or one was killed",
@@ -88,11 +88,58 @@ def locked_index(shadow: Shadow) -> Generator[Path]:
         ) from None
     except OSError as error:
         raise GitRefused(f"the index cannot be locked: {error}") from error
-    os.close(descriptor)
     try:
         yield lock
     finally:
         lock.unlink(missing_ok=True)
+        _mark_of(lock).unlink(missing_ok=True)
+
+
+def _mark_of(lock: Path) -> Path:
+    """Return the second name that a lock of ours has, by which it is known after a kill."""
+    return lock.with_name(f"{lock.name}.subrunner")
+
+
+def _lock(lock: Path) -> None:
+    """Make a lock file as git does, under two names at once.
+
+    Raises:
+        FileExistsError: Somebody else holds it.
+        OSError: It cannot be made.
+    """
+    mark = _mark_of(lock)
+    mark.unlink(missing_ok=True)
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    try:
+        # Like an exclusive creation: it never takes the place of another's.
+        os.link(mark, lock)
+    except FileExistsError:
+        mark.unlink()
+        raise
+    except OSError:  # a file system without second names
+        mark.unlink()
+        os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+
+def settle_locks(git_dir: Path, *, finish: bool) -> None:
+    """End what a killed process of ours left locked; the locks of others are left alone.
+
+    Args:
+        git_dir: Of the work tree.
+        finish: Whether HEAD was moved: then the index that was to follow it takes its place.
+    """
+    for name in ("index", "HEAD"):
+        lock = git_dir / f"{name}.lock"
+        mark = _mark_of(lock)
+        try:
+            ours = lock.samefile(mark)
+        except OSError:
+            ours = False
+        if ours and finish and name == "index":
+            lock.replace(git_dir / name)
+        elif ours:
+            lock.unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
 
 
 async def commit_staged(
@@ -195,12 +242,11 @@ async def _move_detached(shadow: Shadow, move: Move, identity: Mapping[str, str]
     head = shadow.places.git_dir / "HEAD"
     lock = head.with_name("HEAD.lock")
     try:
-        descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(lock)
     except FileExistsError:
         raise GitRefused(f"{lock} exists: another git process is at work") from None
     try:
-        os.write(descriptor, move.new.encode() + b"\n")
-        os.close(descriptor)
+        lock.write_bytes(move.new.encode() + b"\n")
         if head.read_text("utf-8").strip() != move.old:
             raise GitRefused(
                 f"HEAD is not at {move.old[:12]} any more",
@@ -209,6 +255,7 @@ async def _move_detached(shadow: Shadow, move: Move, identity: Mapping[str, str]
         lock.replace(head)
     finally:
         lock.unlink(missing_ok=True)
+        _mark_of(lock).unlink(missing_ok=True)
     await _log_detached(shadow, move, identity)
 
 
@@ -225,6 +272,41 @@ def _make_log_directories(shadow: Shadow) -> None:
     """Make what the shadow's links point to: git makes no directory through a dangling one."""
     (shadow.places.common_dir / "logs" / "refs").mkdir(parents=True, exist_ok=True)
     (shadow.places.git_dir / "logs").mkdir(exist_ok=True)
+
+
+@frozen
+class Made:
+    """A commit of a run, found again by its trailers."""
+
+    sha: str
+    parent: str
+    tree: str
+    step: str
+    subject: str
+
+
+async def commits_of(shadow: Shadow, head: str, run_id: str) -> list[Made]:
+    """Return the commits of a run that *head* reaches, oldest first."""
+    if not head:
+        return []
+    form = "--format=" + "%x00".join(
+        (
+            "%H",
+            "%P",
+            "%T",
+            "%(trailers:key=Runner-Run,valueonly,separator=%x01)",
+            "%(trailers:key=Runner-Step,valueonly,separator=%x01)",
+            "%s%x02",
+        )
+    )
+    out = await shadow.check("log", "--no-mailmap", f"--max-count={_SEARCHED}", form, head)
+    found: list[Made] = []
+    for record in os.fsdecode(out).split("\x02"):
+        fields = record.strip("\n").split("\0")
+        if len(fields) == 6 and run_id in fields[3].split("\x01"):
+            sha, parents, tree, _, steps, subject = fields
+            found.append(Made(sha, parents.partition(" ")[0], tree, steps, subject))
+    return found[::-1]
 
 
 async def find_commit(shadow: Shadow, head: str, run_id: str, step: str) -> str | None:

@@ -78,15 +78,31 @@ async def plan_rebase(
 
 async def rebase(stage: Stage, plan: Rebase, *, index_name: str) -> Rebased | Conflict:
     """Merge each commit onto the upstream, then move branch, index and work tree at once."""
+    tip = await replay(stage.shadow, plan)
+    if isinstance(tip, Conflict):
+        return tip
+    changed = await _advance(stage, plan, tip, index_name)
+    return Rebased(tip, plan.onto, changed)
+
+
+async def replay(shadow: Shadow, plan: Rebase) -> str | Conflict:
+    """Merge each commit onto the upstream; nothing refers to the last one, which is returned."""
     who = identity_environment(plan.identity)
     tip = plan.onto
     for commit in plan.commits:
-        tree, paths, detail = await _merged(stage.shadow, commit, tip, who)
+        tree, paths, detail = await _merged(shadow, commit, tip, who)
         if paths:
-            return await _whole_conflict(stage.shadow, plan, who, detail)
-        tip = await _recommit(stage.shadow, commit, tree, tip, who)
-    changed = await _advance(stage, plan, tip, index_name)
-    return Rebased(tip, plan.onto, changed)
+            return await _whole_conflict(shadow, plan, who, detail)
+        tip = await _recommit(shadow, commit, tree, tip, who)
+    return tip
+
+
+async def touched_by(shadow: Shadow, plan: Rebase) -> frozenset[str]:
+    """Return the paths that a rebase, or showing its conflict, changes in the work tree."""
+    end = await replay(shadow, plan)
+    tree = end.tree if isinstance(end, Conflict) else await tree_of(shadow, end)
+    changes = await changes_between(shadow, await tree_of(shadow, plan.head), tree)
+    return frozenset(change.path for change in changes)
 
 
 async def _merged(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from runner.errors import GitRefused
+from runner.errors import GitRefused, UsageError
 from runner.frozen import frozen
 from runner.git import committing, hooks, rebasing, staging
 from runner.git.checkout import write_checkout
@@ -197,6 +197,46 @@ class Repository:
         head = await head_commit(self._shadow)
         return await committing.find_commit(self._shadow, head, run_id, step)
 
+    async def commits_of(self, run_id: str) -> list[committing.Made]:
+        """Return the commits of a run that HEAD reaches, oldest first."""
+        return await committing.commits_of(self._shadow, await head_commit(self._shadow), run_id)
+
+    async def rejoin(
+        self, run_id: str, *, expected: str, finish: Callable[[committing.Made | None], bool]
+    ) -> tuple[committing.Made, ...]:
+        """Take over what an earlier process of a run did here; return its commits, oldest first.
+
+        Args:
+            run_id: As in the commits' trailers.
+            expected: Commit that HEAD was known to be at; empty for an unborn branch.
+            finish: Tells by HEAD's commit, where that is the run's, whether it moved HEAD there
+                without ending what follows.
+
+        Raises:
+            UsageError: HEAD is where the run cannot have brought it.
+        """
+        self._verify()
+        head = await self._current_head()
+        made = await committing.commits_of(self._shadow, head, run_id)
+        newest = made[-1] if made and made[-1].sha == head else None
+        if newest is None and not await self._reaches(head, expected):
+            raise UsageError(
+                f"HEAD was at {expected[:12]} and is at {head[:12] or 'no commit'}, "
+                "which does not hold it",
+                hint="Bring it back (git reflog), or start a new run: runner exec",
+            )
+        committing.settle_locks(self.facts.git_dir, finish=finish(newest))
+        self._made = [one.sha for one in made]
+        return tuple(made)
+
+    async def _reaches(self, head: str, commit: str) -> bool:
+        if commit in ("", head):
+            return True
+        if not head:
+            return False
+        done = await self._shadow.run("merge-base", "--is-ancestor", commit, head)
+        return done.code == 0
+
     def hook_invocation(
         self,
         name: HookName,
@@ -233,11 +273,18 @@ class Repository:
         result = await self._courier.push(target, expected)
         if isinstance(result, NotFastForward):
             return replace(result, rebase=self.facts.upstream == (remote, branch))
-        await self._note_pushed(result)
+        await self.note_pushed(result)
         return result
 
-    async def rebase_onto_upstream(self, *, auth: PushAuth | None = None) -> Rebased | Conflict:
+    async def rebase_onto_upstream(
+        self,
+        *,
+        auth: PushAuth | None = None,
+        announce: Callable[[rebasing.Rebase], None] = lambda _: None,
+    ) -> Rebased | Conflict:
         """Fetch the upstream and put this run's own commits on top of it.
+
+        *announce* is told what is about to be done, before anything is moved.
 
         Raises:
             GitRefused: More than this run's own commits would have to be rewritten.
@@ -245,6 +292,7 @@ class Repository:
         self._verify()
         self._refuse_unsafe()
         plan = await self._rebase_plan(auth or PushAuth())
+        announce(plan)
         work = rebasing.rebase(self._stage, plan, index_name="index.rebase")
         result = await _unbroken(work)
         if isinstance(result, Rebased):
@@ -252,6 +300,25 @@ class Repository:
         else:
             self._plan = plan
         return result
+
+    async def conflict_again(self, onto: str) -> Conflict:
+        """Return the conflict that an earlier process of the run was about to resolve.
+
+        Raises:
+            GitRefused: There is none any more.
+        """
+        self._verify()
+        self._refuse_unsafe()
+        plan = await self._plan_onto(onto)
+        found = await rebasing.replay(self._shadow, plan)
+        if isinstance(found, str):
+            raise GitRefused("the rebase that was cut off has no conflict any more")
+        self._plan = plan
+        return found
+
+    async def rebase_paths(self, onto: str) -> frozenset[str]:
+        """Return the paths that a rebase of this run's commits changes in the work tree."""
+        return await rebasing.touched_by(self._shadow, await self._plan_onto(onto))
 
     async def show_conflict(self, conflict: Conflict) -> None:
         """Write the merged files, with markers, into the work tree; HEAD stays where it is."""
@@ -283,6 +350,11 @@ class Repository:
             return await read_status(self._shadow, index, self._opened.allowed)
         finally:
             index.unlink(missing_ok=True)
+
+    @property
+    def ref(self) -> str:
+        """Full name of the current branch, or `HEAD` when detached."""
+        return self._ref or "HEAD"
 
     @property
     def _ref(self) -> str:
@@ -404,7 +476,7 @@ class Repository:
                 return header
         return ""
 
-    async def _note_pushed(self, pushed: Pushed) -> None:
+    async def note_pushed(self, pushed: Pushed) -> None:
         """Move the remote-tracking ref as git does, so that `git status` counts right."""
         branch = pushed.ref.removeprefix("refs/heads/")
         wanted = f"+refs/heads/*:refs/remotes/{pushed.remote}/*"
@@ -427,6 +499,9 @@ class Repository:
             raise GitRefused(
                 "HEAD is not a commit of this run", hint="git pull --rebase && git push"
             )
+        return await self._plan_onto(onto)
+
+    async def _plan_onto(self, onto: str) -> rebasing.Rebase:
         return await rebasing.plan_rebase(
             self._shadow, self._ref, self._made, onto, self._identity()
         )

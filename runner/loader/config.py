@@ -131,6 +131,10 @@ class ConfigKeys:
     GRANTS = Field("grants", Record("`grants`", fields_of(GrantKeys)), "What workflows may have.")
     CEILINGS = Field("ceilings", Record("`ceilings`", fields_of(CeilingKeys)), "At most, per run.")
     KEEP_RUNS = Field("keep_runs", Whole(1, 10_000), "How many runs' records are kept.")
+    KEEP_DAYS = Field("keep_days", Whole(1, 10_000), "For how many days; default 90.")
+    KEEP_SIZE = Field(
+        "keep_size", Whole(1, 10_000_000), "How many MB of runs' files; no limit by default."
+    )
     PROTECTED = Field(
         "protected_branches",
         ListOf(Text("a branch or glob", max_length=250), "branches"),
@@ -215,6 +219,8 @@ def parse_config(data: str | bytes, *, file: str) -> UserConfig:
         grants=_grants(fields.get(ConfigKeys.GRANTS)),
         ceilings=_ceilings(fields.get(ConfigKeys.CEILINGS)),
         keep_runs=fields.get_or(ConfigKeys.KEEP_RUNS, defaults.keep_runs),
+        keep_days=fields.get_or(ConfigKeys.KEEP_DAYS, defaults.keep_days),
+        keep_size=fields.get(ConfigKeys.KEEP_SIZE),
         protected_branches=fields.get_or(ConfigKeys.PROTECTED, ()),
         filters=fields.get_or(ConfigKeys.FILTERS, ()),
     )

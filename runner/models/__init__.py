@@ -7,24 +7,27 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runner.errors import UsageError
 from runner.frozen import frozen
 from runner.models.choice import SCRIPT, is_scripted, split
+from runner.recalled import last_number, played
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     import httpx2
     from pydantic_ai.models import Model
 
     from runner.cache import CacheRules
-    from runner.events import Sink
+    from runner.events import Event, Sink
     from runner.models.metered import MeteredModel
     from runner.models.scripted import Player
-    from runner.models.transport import RequestLimits
+    from runner.models.transport import RequestLimits, Tape
     from runner.money import Purse
     from runner.outcome import Ending
     from runner.plan import CacheOverride, Price, Provider
@@ -60,7 +63,7 @@ class Models:
 
     Args:
         purse: The run's purse, named `run`.
-        emit: Hears `ModelResponded` and `Notice`; its errors end the request.
+        emit: Hears `ModelResponded`, `ModelRetried` and `Notice`; its errors end the request.
         providers: OpenAI-compatible servers that the user declared.
         environ: Keys and base URLs; by default this process's environment.
         root: Where a relative `script:FILE` is looked up; by default the working directory.
@@ -68,6 +71,10 @@ class Models:
         caches: What the user knows of prompt caches, by model id or `provider:*`.
         strict_prefix: Refuse a main request that does not extend the one before.
         limits: Times and tries of a request.
+        tape: Records what passes the wire, or answers in the network's place.
+        said: What was asked and answered in earlier lives of the run (`Recorded.said`): requests
+            are numbered on, and scripts go on where they were.
+        waits: Until when providers asked an earlier life not to be asked, by model id.
     """
 
     def __init__(
@@ -82,6 +89,9 @@ class Models:
         caches: Mapping[str, CacheOverride] | None = None,
         strict_prefix: bool = False,
         limits: RequestLimits | None = None,
+        tape: Tape | None = None,
+        said: Sequence[Event] = (),
+        waits: Mapping[str, float] | None = None,
     ) -> None:
         self._purse = purse
         self._emit = emit
@@ -92,8 +102,12 @@ class Models:
         self._caches = dict(caches or {})
         self._strict = strict_prefix
         self._limits = limits
+        self._tape = tape
         self._client: httpx2.AsyncClient | None = None
         self._players: dict[Path, Player] = {}
+        self._said = said
+        self._waits = dict(waits or {})
+        self._numbers = count(1 + last_number(said))
 
     def open(
         self,
@@ -140,8 +154,13 @@ class Models:
             rules=self.cache_rules(model_id),
             main=main,
             strict=self._strict,
+            cache_key=cache_key,
+            numbers=self._numbers,
+            day=self._tape.day if self._tape else None,
         )
-        return MeteredModel(model, terms, asking=asking, purse=self._purse, emit=self._emit)
+        opened = MeteredModel(model, terms, asking=asking, purse=self._purse, emit=self._emit)
+        opened.rest_until(self._waits.get(model_id, 0.0))
+        return opened
 
     @property
     def closed(self) -> bool:
@@ -201,9 +220,15 @@ class Models:
 
         limits = self._limits or transport.RequestLimits()
         if self._client is None:
-            self._client = transport.shared_client(limits)
+            self._client = transport.shared_client(limits, self._tape)
         wiring = vendors.Wiring(self._client, limits, self._environ, self._providers)
         opened = vendors.open_vendor(model_id, wiring, cache_key=cache_key)
+        if self._tape is not None and not opened.wired:
+            raise UsageError(
+                f"`{model_id}` can be neither recorded nor replayed: its client has a connection "
+                "of its own",
+                hint="Choose another model for this run: --model ROLE=ID.",
+            )
         return opened.model, opened.wired
 
     def _scripted(
@@ -224,7 +249,10 @@ class Models:
 
         path = self._root / model_id.removeprefix(f"{SCRIPT}:")
         if path not in self._players:
-            self._players[path] = Player(load_script(path))
+            player = self._players[path] = Player(load_script(path))
+            for asked in played(self._said):
+                if self._root / asked.model.removeprefix(f"{SCRIPT}:") == path:
+                    player.take_up(asked)
         return self._players[path]
 
 

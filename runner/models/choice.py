@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from runner.errors import UsageError
 from runner.frozen import frozen
-from runner.plan import CHEAP, MAIN
+from runner.plan import CHEAP, HOST, MAIN
 from runner.suggest import closest
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from runner.plan import Provider, UserConfig
 
-Source = Literal["command line", "environment", "user configuration", "workflow", "shipped"]
+Source = Literal[
+    "command line", "environment", "user configuration", "workflow", "shipped", "caller"
+]
 
 SCRIPT = "script"
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -123,6 +125,11 @@ def choose(
         if model_id is not None:
             chosen[role] = _choice(role, model_id, source, environ, known)
     return chosen
+
+
+def hosted(choices: Mapping[str, Choice]) -> Mapping[str, Choice]:
+    """Let the caller of a run be its main agent: it needs no key, and nothing of it is priced."""
+    return {**choices, MAIN: Choice(MAIN, HOST, "caller", available=True)}
 
 
 def variable_of(role: str) -> str:

@@ -6,23 +6,25 @@ import json
 import re
 import time
 from bisect import bisect_right
-from dataclasses import replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from runner import price
 from runner.errors import RunnerError
-from runner.events import ModelResponded, Notice
+from runner.events import ModelAsked, ModelRefused, ModelResponded, ModelRetried, Notice
 from runner.frozen import frozen
 from runner.models.guard import Guard, Memory, PrefixBrokenError
+from runner.models.transport import Caller
 from runner.money import OverBudgetError, Worst
 from runner.outcome import Usage
 from runner.plan import KEEPALIVE
-from runner.prefix import Api, extends, model_in, new_bytes, prefix_of_json
+from runner.prefix import Api, digest_of, extends, model_in, new_bytes, prefix_of_json
 from runner.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
     from runner.cache import CacheRules
@@ -69,6 +71,11 @@ class Terms:
     """What is known of the model's prompt cache."""
     strict: bool = False
     """Whether a main request that does not extend the one before is refused."""
+    cache_key: str = ""
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    """Numbers the requests of a run."""
+    day: datetime | None = None
+    """The day whose prices hold, in a replay; `None` is the day of the request."""
 
 
 class TooLateError(RunnerError):
@@ -103,6 +110,8 @@ class Exchange:
         self.at = datetime.now(UTC)
         self.answer = LONGEST_ANSWER
         """How many tokens the answer to the last try may have."""
+        self.news = ""
+        """The messages that are new since the last response, as they are journaled."""
         self.stopped: BaseException | None = None
         """What kept a try from being sent; vendor clients wrap it in errors of their own."""
         self._purse = purse
@@ -115,10 +124,32 @@ class Exchange:
         self._tried = False
         self._hour = True
         """Whether a cache write for an hour may be billed."""
+        self._number = 0
+        """Of the request that is under way."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        cancelled = kind is not None and not issubclass(kind, Exception)
+        self.close("cancelled" if cancelled else "failed")
+
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the request is made."""
+        terms, asking = self.terms, self.asking
+        return Caller(
+            step=asking.step,
+            attempt=asking.attempt,
+            role=terms.role,
+            model=terms.model_id,
+            conversation=terms.conversation,
+            main=terms.main,
+        )
 
     async def before(self, path: str, body: bytes) -> None:
         """Reserve the worst case of a try, which no longer waits for anything else after."""
-        api = _api_of(path)
+        api = api_of(path)
         if api is None:
             return
         try:
@@ -129,24 +160,29 @@ class Exchange:
 
     def refused(self) -> None:
         """Give the money back: the provider did not take the request."""
-        if self._reservation is not None:
-            self._reservation.release()
-            self._reservation = None
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.release()
+            number, self._number = self._number, 0
+            self._tell(ModelRefused(self.asking.step, self.asking.attempt, number))
 
-    def lost(self) -> None:
+    def lost(self, why: Literal["failed", "cancelled"] = "failed") -> None:
         """Book the worst case as a row of its own: the try may be billed."""
         reservation, self._reservation = self._reservation, None
         if reservation is None:
             return
         reservation.lost()
-        self._tell(self.row(Usage(requests=1), reservation, known=False))
+        self._tell(replace(self.row(Usage(requests=1), reservation, known=False), unknown=why))
 
     def waiting(self, why: str, seconds: float) -> None:
         """Tell people that the provider is tried again."""
         if self._again:
             return
-        text = f"{self.terms.model_id}: {why}, trying again in {seconds:.3g} s"
-        self._tell(Notice(text, self.asking.step))
+        self._memory.trouble = why
+        asking, terms = self.asking, self.terms
+        self._tell(
+            ModelRetried(asking.step, asking.attempt, terms.role, terms.model_id, why, seconds)
+        )
 
     def _tell(self, event: Event) -> None:
         """Emit from within a vendor's client, which would take a full disk for a bad connection."""
@@ -156,10 +192,10 @@ class Exchange:
             self.stopped = error
             raise
 
-    def close(self) -> None:
+    def close(self, why: Literal["failed", "cancelled"] = "failed") -> None:
         """End the exchange; a reservation that is still open is of a request nobody knows about."""
         self._memory.under_way -= 1
-        self.lost()
+        self.lost(why)
 
     def settle(self, usage: Usage, *, measured: bool, other: str = "") -> ModelResponded:
         """Book what the response used and return its row of the ledger.
@@ -186,7 +222,9 @@ class Exchange:
         self, usage: Usage, reservation: Reservation, *, known: bool, spent: Decimal | None = None
     ) -> ModelResponded:
         """Make a row of the ledger; without a known cost it is what was booked: the worst case."""
-        return self._row(usage, spent if known else reservation.worst.usd)
+        row = self._row(usage, spent if known else reservation.worst.usd)
+        self._number = 0
+        return row if known else replace(row, unknown="failed")
 
     def _row(self, usage: Usage, usd: Decimal | None) -> ModelResponded:
         return ModelResponded(
@@ -202,6 +240,7 @@ class Exchange:
             scripted=self.terms.scripted,
             at=self.at.timestamp(),
             prices=self._table(),
+            number=self._number,
         )
 
     def _table(self) -> tuple[str, ...]:
@@ -254,7 +293,35 @@ class Exchange:
         self._begin()
 
     def _begin(self) -> None:
+        """Write down that the request leaves, before it does."""
         self._tried = True
+        reservation, prefix = self._reservation, self.guard.prefix
+        assert reservation is not None, "what leaves is reserved"
+        assert prefix is not None, "what leaves was looked at"
+        digest = self.guard.digest = digest_of(prefix)
+        asked = ModelAsked(
+            step=self.asking.step,
+            attempt=self.asking.attempt,
+            role=KEEPALIVE if self._again else self.terms.role,
+            model=self.terms.model_id,
+            conversation=self.terms.conversation,
+            number=next(self.terms.numbers),
+            worst_usd=reservation.worst.usd,
+            worst_tokens=reservation.worst.tokens,
+            at=self.at.timestamp(),
+            digest=digest,
+            messages=self.news,
+            main=self.terms.main,
+            scripted=self.terms.scripted,
+        )
+        try:
+            self._tell(asked)
+        except BaseException:
+            # It does not leave after all.
+            self._reservation = None
+            reservation.release()
+            raise
+        self._number = asked.number
         self.guard.begin()
 
     def _refuse_broken(self) -> None:
@@ -303,7 +370,7 @@ class Exchange:
             self.terms.priced_as,
             input_tokens,
             answer,
-            self.at,
+            self.terms.day or self.at,
             prices=self.terms.prices,
             hour=self._hour,
         )
@@ -321,7 +388,8 @@ class Exchange:
     def _cost(self, usage: Usage) -> Decimal | None:
         if self.terms.priced_as is None:
             return price.NOTHING
-        return price.cost(self.terms.priced_as, usage, self.at, prices=self.terms.prices)
+        when = self.terms.day or self.at
+        return price.cost(self.terms.priced_as, usage, when, prices=self.terms.prices)
 
     def _unusable(self, worst: Worst, other: str) -> str:
         """Say why a request counts at its worst case."""
@@ -338,7 +406,7 @@ class Exchange:
         )
 
 
-def _api_of(path: str) -> Api | None:
+def api_of(path: str) -> Api | None:
     """Tell what is spoken at a path; `None` where no model answers (counting tokens, say)."""
     if path.endswith("/messages"):
         return "anthropic"

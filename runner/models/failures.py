@@ -9,13 +9,14 @@ from typing import cast
 
 from pydantic_ai import exceptions as pai
 
-from runner.errors import ProviderError
+from runner.errors import ProviderError, ReplayError
 from runner.models.guard import PrefixBrokenError
 from runner.money import OverBudgetError
 from runner.outcome import (
     Ending,
     Exhausted,
     Misconfigured,
+    OffRecord,
     OverBudget,
     PrefixBroken,
     Refused,
@@ -45,9 +46,7 @@ def ending_of(error: BaseException) -> Ending | None:
         return endings[0] if endings and None not in endings else None
     if isinstance(error, OverBudgetError):
         return _over_budget(error)
-    if isinstance(error, PrefixBrokenError):
-        return PrefixBroken(f"{error.message} {error.hint}")
-    if isinstance(error, ProviderError):
+    if isinstance(error, PrefixBrokenError | ReplayError | ProviderError):
         return _own(error)
     if isinstance(error, pai.ModelAPIError):
         return _of_provider(error)
@@ -76,7 +75,11 @@ def _over_budget(error: OverBudgetError) -> Ending:
     return Exhausted("usd", error.lack.words)
 
 
-def _own(error: ProviderError) -> Ending:
+def _own(error: PrefixBrokenError | ReplayError | ProviderError) -> Ending:
+    if isinstance(error, PrefixBrokenError):
+        return PrefixBroken(f"{error.message} {error.hint}")
+    if isinstance(error, ReplayError):
+        return OffRecord("not the request that was recorded")  # the error itself tells at the end
     if isinstance(error, OtherModelServedError):
         return Misconfigured("other_model_served", error.message)
     if isinstance(error, ScriptError):
@@ -106,7 +109,8 @@ def _of_status(status: int, detail: str) -> Ending:
     """Statuses that the library puts in no category."""
     if status == 413:
         return Refused("too_long", detail)
-    if status < 500 and status not in {408, 409, 425, 429}:
+    # 407 is the word of a proxy on the way.
+    if status < 500 and status not in {407, 408, 409, 425, 429}:
         return Refused("rejected", detail)
     return Unavailable(detail)
 

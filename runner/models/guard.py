@@ -5,6 +5,7 @@ One `Guard` for each request: it looks when the request is sent, tells when it w
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from runner.cache import CacheRules
     from runner.outcome import Usage
     from runner.prefix import Prefix
+    from runner.recalled import Answered
 
 
 class PrefixBrokenError(RunnerError):
@@ -38,6 +40,42 @@ class Memory:
     """The same for its cache; `None` when nobody knows how many tokens it had."""
     under_way: int = 0
     """Requests that are not answered yet."""
+    trouble: str = ""
+    """Why the provider, not the model, is what a request waits for; empty while it does not."""
+
+
+def remember(
+    memory: Memory,
+    rules: CacheRules | None,
+    prefix: Prefix,
+    fields: Mapping[str, Any],
+    answered: Answered,
+) -> None:
+    """Let a conversation remember a request that an earlier life of the run had answered.
+
+    Args:
+        memory: Of the conversation, which is new here.
+        rules: What is known of the model's prompt cache.
+        prefix: The request, made anew.
+        fields: Its body.
+        answered: What the journal knows of it.
+    """
+    usage = answered.usage
+    memory.prefix, memory.input_tokens = prefix, usage.input_tokens
+    if usage.input_tokens > 0 and rules is not None:
+        ago = max(0.0, time.time() - answered.at)
+        began = clock.seconds() - ago
+        memory.sent = _sent(rules, usage, began, retention_asked(fields))
+
+
+def _sent(rules: CacheRules, usage: Usage, began: float, asked: float | None) -> Sent:
+    return Sent(
+        tokens=usage.input_tokens,
+        cached=held(rules, usage),
+        began=began,
+        marked=asked is not None,
+        retention=(asked == HOUR and rules.longer) or rules.retention,
+    )
 
 
 class Guard:
@@ -55,6 +93,8 @@ class Guard:
     ) -> None:
         self.prefix: Prefix | None = None
         self._rules, self._memory, self._main, self._again = rules, memory, main, again
+        self.digest = ""
+        """Of the request that was sent."""
         self._how = "first"
         self._alone = True
         self._before: Prefix | None = None
@@ -105,7 +145,8 @@ class Guard:
             expected = expected_read(self._rules, before, began)
             why = explain(self._rules, before, began, expected=expected, reported=reported)
         blocks, size = len(self.prefix.blocks), self.prefix.size
-        return Continuity(self._how, blocks, size, digest_of(self.prefix), expected, why)
+        digest = self.digest or digest_of(self.prefix)
+        return Continuity(self._how, blocks, size, digest, expected, why)
 
     def remember(self, usage: Usage | None) -> None:
         """Keep what the next request of the conversation is compared with.
@@ -119,13 +160,7 @@ class Guard:
         memory.prefix, memory.sent = self.prefix, None
         memory.input_tokens = usage.input_tokens if usage else 0
         if usage is not None and rules is not None:
-            memory.sent = Sent(
-                tokens=usage.input_tokens,
-                cached=held(rules, usage),
-                began=self._began,
-                marked=self._retention is not None,
-                retention=(self._retention == HOUR and rules.longer) or rules.retention,
-            )
+            memory.sent = _sent(rules, usage, self._began, self._retention)
 
     def _follows(self, before: Prefix | None, prefix: Prefix) -> str:
         """`first`, `extends`, `same`, or where a request differs from the one before."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+import anyio
+import httpx2
 from pydantic_ai.exceptions import (
     AgentRunError,
     IncompleteToolCall,
     ModelAPIError,
+    ModelConnectionError,
     UnexpectedModelBehavior,
 )
 from pydantic_ai.messages import ModelMessagesTypeAdapter
@@ -18,7 +22,8 @@ from pydantic_ai.models.wrapper import WrapperModel
 from typing_extensions import override
 
 from runner import price
-from runner.errors import RunnerError
+from runner.errors import ReplayError, RunnerError
+from runner.events import ConversationOpened
 from runner.frozen import frozen
 from runner.models import Asking
 from runner.models.exchange import (
@@ -29,9 +34,11 @@ from runner.models.exchange import (
     Terms,
 )
 from runner.models.failures import OtherModelServedError
-from runner.models.guard import Memory
+from runner.models.guard import Memory, remember
 from runner.models.markers import mark
+from runner.models.recalling import RecalledError, Rehearsal, told_instructions, told_tools, unlike
 from runner.models.rendering import render
+from runner.models.scripted import ScriptedModel
 from runner.models.transport import paid_by
 from runner.outcome import Usage
 
@@ -46,8 +53,10 @@ if TYPE_CHECKING:
     from runner.cache import Sent
     from runner.events import Sink
     from runner.money import Purse
+    from runner.recalled import Answered
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
 _Send: TypeAlias = "Callable[[list[ModelMessage], ModelSettings], Awaitable[T]]"
 
 _SMALLEST_ANSWER = {"openai": 16, "openai-responses": 16, "azure-responses": 16}
@@ -88,6 +97,9 @@ class MeteredModel(WrapperModel):
         self._emit = emit
         self._memory = Memory()
         self._last: _Asked | None = None
+        self._opened = False
+        self._recalling: Answered | None = None
+        self._quiet_until = 0.0
 
     @property
     def asking(self) -> bool:
@@ -98,6 +110,22 @@ class MeteredModel(WrapperModel):
     def sent(self) -> Sent | None:
         """The last answered request as far as its prompt cache is concerned; `None`: not known."""
         return self._memory.sent
+
+    @property
+    def trouble(self) -> str:
+        """Why a request that was cut off waited for its provider, not for the model; else empty."""
+        return self._memory.trouble
+
+    def recall(self, answered: Answered) -> None:
+        """Take the next request for the conversation's last answered one, and send nothing.
+
+        It ends in `RecalledError`, which says whether the next one will find its cache.
+        """
+        self._recalling, self._opened = answered, True
+
+    def rest_until(self, moment: float) -> None:
+        """Send nothing before a moment, in epoch seconds: so the provider asked an earlier life."""
+        self._quiet_until = moment
 
     async def keep_alive(self) -> None:
         """Send the last answered request again, but for the smallest legal answer.
@@ -112,10 +140,9 @@ class MeteredModel(WrapperModel):
         if asked is None:
             return
         nobody = Asking("", 0)
-        exchange = Exchange(terms, nobody, self._purse, self._memory, self._emit, again=True)
         least = smallest_answer(terms.model_id)
         settings = cast("ModelSettings", {**asked.settings, "max_tokens": least})
-        try:
+        with Exchange(terms, nobody, self._purse, self._memory, self._emit, again=True) as exchange:
             response = await self._once(
                 exchange,
                 asked,
@@ -123,8 +150,6 @@ class MeteredModel(WrapperModel):
                 lambda sent, chosen: self.wrapped.request(sent, chosen, asked.parameters),
             )
             self._record(exchange, response)
-        finally:
-            exchange.close()
 
     @override
     async def request(
@@ -135,6 +160,10 @@ class MeteredModel(WrapperModel):
     ) -> ModelResponse:
         merged = self._merged(model_settings)
         asked = _Asked(list(messages), merged, model_request_parameters)
+        if self._recalling is not None:
+            answered, self._recalling = self._recalling, None
+            raise RecalledError(await self._rehearse(asked, answered))
+        await self._about_to_ask(asked)
         response, limit = await self._answered(asked)
         if not _is_cut(response):
             return response
@@ -148,8 +177,7 @@ class MeteredModel(WrapperModel):
 
     async def _answered(self, asked: _Asked, more_than: int = 0) -> tuple[ModelResponse, int]:
         """Send, settle and record; return the answer and how many tokens it could have."""
-        exchange = self._exchange()
-        try:
+        with self._exchange(asked) as exchange:
             response = await self._send(
                 exchange,
                 asked,
@@ -157,9 +185,58 @@ class MeteredModel(WrapperModel):
                 more_than=more_than,
             )
             self._record(exchange, response, asked, said=not _is_cut(response))
-        finally:
-            exchange.close()
         return response, exchange.answer
+
+    async def _about_to_ask(self, asked: _Asked) -> None:
+        """Write down what a conversation begins with, once, and wait as the provider asked."""
+        wait, self._quiet_until = self._quiet_until - time.time(), 0.0
+        self._memory.trouble = "the provider asked to wait" if wait > 0 else ""
+        if wait > 0:
+            await anyio.sleep(wait)
+        if not self._opened:
+            self._opened = True
+            now, terms = self._asking(), self._terms
+            wanted = asked.settings.get("cache")
+            self._emit(
+                ConversationOpened(
+                    conversation=terms.conversation,
+                    role=terms.role,
+                    model=terms.model_id,
+                    instructions=told_instructions(asked.parameters),
+                    tools=told_tools(asked.parameters),
+                    retention="1h" if wanted == "1h" else "5m" if wanted else "",
+                    cache_key=terms.cache_key,
+                    step=now.step,
+                    attempt=now.attempt,
+                )
+            )
+
+    async def _rehearse(self, asked: _Asked, answered: Answered) -> str:
+        """Make the last answered request once more, without sending it, and remember it.
+
+        Returns:
+            How it differs from what an earlier life sent; empty when it does not.
+        """
+        rehearsal = Rehearsal()
+        sent = mark(
+            self.wrapped, self._terms.rules, asked.messages, asked.settings, asked.parameters
+        )
+        if self._terms.wired:
+            with paid_by(rehearsal):
+                await rehearsal.of(self.wrapped.request(*sent, asked.parameters))
+        else:
+            rehearsal.made("/messages", _unwired(asked, asked.settings))
+            if isinstance(self.wrapped, ScriptedModel):
+                self.wrapped.recall(asked.messages, asked.settings, asked.parameters)
+        prefix = rehearsal.prefix()
+        if prefix is None:
+            return "it can no longer be made"
+        differs = unlike(prefix, answered.digest)
+        self._memory.messages = len(asked.messages) + 1
+        if not differs:
+            self._last = asked
+            remember(self._memory, self._terms.rules, prefix, rehearsal.fields, answered)
+        return differs
 
     @asynccontextmanager
     @override
@@ -172,9 +249,9 @@ class MeteredModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         merged = self._merged(model_settings)
         asked = _Asked(list(messages), merged, model_request_parameters)
-        exchange = self._exchange()
+        await self._about_to_ask(asked)
         async with AsyncExitStack() as stack:
-            stack.callback(exchange.close)
+            exchange = stack.enter_context(self._exchange(asked))
             stream = await self._send(
                 exchange,
                 asked,
@@ -190,10 +267,14 @@ class MeteredModel(WrapperModel):
 
     def _take_up(self, asked: _Asked, response: ModelResponse) -> str:
         """Keep an answered request; return the messages that are new since the one before."""
-        memory, messages = self._memory, asked.messages
-        seen = memory.messages if memory.messages <= len(messages) else 0
-        memory.messages = len(messages) + 1
-        return ModelMessagesTypeAdapter.dump_json([*messages[seen:], response]).decode()
+        written = _json([*self._news(asked), response])
+        self._memory.messages = len(asked.messages) + 1
+        return written
+
+    def _news(self, asked: _Asked) -> list[ModelMessage]:
+        """Return the messages that are new since the last answer."""
+        seen = self._memory.messages
+        return asked.messages[seen if seen <= len(asked.messages) else 0 :]
 
     def _merged(self, given: ModelSettings | None) -> ModelSettings:
         merged = {"max_tokens": OUTPUT_TOKENS, **(self.wrapped.settings or {}), **(given or {})}
@@ -226,7 +307,7 @@ class MeteredModel(WrapperModel):
         rules = self._terms.rules
         sent = mark(self.wrapped, rules, asked.messages, settings, asked.parameters)
         try:
-            with paid_by(exchange):
+            with paid_by(exchange, exchange.caller):
                 if not self._terms.wired:
                     await exchange.before("/messages", _unwired(asked, settings))
                 return await send(*sent)
@@ -236,9 +317,12 @@ class MeteredModel(WrapperModel):
                 raise
             raise converted from error
 
-    def _exchange(self) -> Exchange:
+    def _exchange(self, asked: _Asked) -> Exchange:
         asking = self._asking()
-        return Exchange(self._terms, asking, asking.purse or self._purse, self._memory, self._emit)
+        purse = asking.purse or self._purse
+        exchange = Exchange(self._terms, asking, purse, self._memory, self._emit)
+        exchange.news = _json(self._news(asked))
+        return exchange
 
     def _record(
         self,
@@ -258,6 +342,7 @@ class MeteredModel(WrapperModel):
         """
         usage, measured = _usage_of(response)
         served, name = response.model_name or "", self.wrapped.model_name
+        self._memory.trouble = ""
         # Another model has another price: what was reserved for the one asked for is booked whole.
         right = not served or serves(name, served)
         row = exchange.settle(usage, measured=measured, other="" if right else served)
@@ -272,6 +357,10 @@ class MeteredModel(WrapperModel):
                 f"{self._terms.model_id} was asked for, but `{served}` answered.",
                 hint="Ask for the model by the name that the provider serves it under.",
             )
+
+
+def _json(messages: list[ModelMessage]) -> str:
+    return ModelMessagesTypeAdapter.dump_json(messages).decode()
 
 
 def _unwired(asked: _Asked, settings: ModelSettings) -> bytes:
@@ -319,6 +408,13 @@ def _usage_of(response: ModelResponse) -> tuple[Usage, bool]:
     return usage, told and not reported.unmeasured_requests
 
 
+def _chained(error: BaseException | None, kind: type[E]) -> E | None:
+    """The error of a kind that is behind another: vendors' clients wrap what they meet."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 _TYPED = (AgentRunError, RunnerError)
 _STUMBLES = (
     UnexpectedModelBehavior,
@@ -339,6 +435,13 @@ def _unwrapped(exchange: Exchange, error: Exception, model: str) -> Exception:
     """
     if exchange.stopped is not None and isinstance(exchange.stopped, Exception):
         return exchange.stopped
+    # What kept a replayed request from being answered.
+    if (off := _chained(error, ReplayError)) is not None:
+        return off
+    lost = isinstance(error, ModelConnectionError)
+    if lost and (broken := _chained(error, httpx2.TransportError)) is not None:
+        # "Connection error." tells nobody what to look at.
+        return ModelAPIError(model, str(broken) or type(broken).__name__)
     if type(error) is not UnexpectedModelBehavior and isinstance(error, _TYPED):
         return error
     if isinstance(error, _STUMBLES):

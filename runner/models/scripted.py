@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from pydantic_ai import exceptions as pai
 from pydantic_ai.messages import (
+    ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
     ModelResponsePart,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import ModelRequestParameters, StreamedResponse
     from pydantic_ai.settings import ModelSettings
 
+    from runner.events import ModelAsked
     from runner.models.scriptfile import Answer, Call, Rule, Script
 
 BYTES_PER_TOKEN = 4
@@ -66,6 +68,8 @@ class Player:
     def __init__(self, script: Script) -> None:
         self.script = script
         self._uses: Counter[int] = Counter()
+        self.requests: Counter[str] = Counter()
+        """Requests answered so far, by conversation."""
         self._playing: dict[str, _Playing] = {}
 
     def answer(self, who: Speaker, shown: str) -> Answer:
@@ -74,6 +78,7 @@ class Player:
         Raises:
             ScriptError: No rule matches.
         """
+        self.requests[who.conversation] += 1
         playing = self._playing.get(who.conversation)
         if playing is not None and playing.rule.when.fits(who.role, who.step, who.attempt):
             return self._turn(who.conversation, playing)
@@ -89,6 +94,13 @@ class Player:
             f"attempt {who.attempt}, shown: {begin!r}",
             hint="Add a rule for it, or one without `when` at the end.",
         )
+
+    def take_up(self, asked: ModelAsked) -> None:
+        """Move on past a request that an earlier life of the run had answered."""
+        who = Speaker(asked.role, asked.step, asked.attempt, asked.conversation)
+        # A script that was changed since goes on where it fits.
+        with suppress(ScriptError):
+            self.answer(who, _newest(ModelMessagesTypeAdapter.validate_json(asked.messages)))
 
     def _turn(self, conversation: str, playing: _Playing) -> Answer:
         answer = playing.rule.turns[playing.next_turn]
@@ -126,6 +138,17 @@ class ScriptedModel(Model):
         self._speaker = speaker
         self._requests = 0
         self._previous: Prefix | None = None
+
+    def recall(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+    ) -> None:
+        """Go on after a request that an earlier life of the run had answered."""
+        _, prepared = self.prepare_request(settings, parameters)
+        self._previous = prefix_of("anthropic", render(messages, prepared))
+        self._requests = self._player.requests[self._speaker().conversation]
 
     @property
     @override

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from runner.errors import UsageError
 from runner.frozen import frozen
 from runner.loader import scalars
-from runner.loader.document import Mapping, Node, Scalar, Sequence, decode, read_document
+from runner.loader.document import MAX_BYTES, Mapping, Node, Scalar, Sequence, decode, read_document
 from runner.loader.problems import Problems, Spot, Unreadable
 from runner.suggest import did_you_mean
 
@@ -107,10 +107,14 @@ def load_script(path: Path) -> Script:
 
     Raises:
         WorkflowErrors: With every mistake found, as `file:line:column`.
-        UsageError: There is no such file.
+        UsageError: There is no such file, or it is a pipe or a device.
     """
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():
+            # A repository names it: a pipe would never end, a device neither.
+            raise UsageError(f"The script {path} is no regular file.")
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"The script {path} cannot be read: {error.strerror}.",

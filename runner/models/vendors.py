@@ -22,7 +22,7 @@ from typing_extensions import override
 
 from runner.errors import ProviderError, UsageError
 from runner.frozen import frozen
-from runner.models.choice import split
+from runner.models.choice import KEYS, split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -197,9 +197,7 @@ def _other(model_id: str, provider: str, wiring: Wiring, settings: ModelSettings
         else:
             kind = infer_provider_class(provider)
             wired = issubclass(kind, OpenAICompatibleProvider)
-            made = (
-                cast("Any", kind)(http_client=wiring.client) if wired else infer_provider(provider)
-            )
+            made = _wired_provider(kind, provider, wiring) if wired else infer_provider(provider)
             model = infer_model(model_id, provider_factory=lambda _: made)
     except ValueError as error:
         raise UsageError(
@@ -210,6 +208,14 @@ def _other(model_id: str, provider: str, wiring: Wiring, settings: ModelSettings
         raise ProviderError(f"`{model_id}` cannot be asked: {error}") from error
     model._settings = settings  # noqa: SLF001  infer_model takes none  # pyright: ignore[reportPrivateUsage]
     return Opened(model, wired)
+
+
+def _wired_provider(kind: type[Any], provider: str, wiring: Wiring) -> Any:
+    """Make a provider that asks over our transport; it would look for its key in the process."""
+    keys = (wiring.environ.get(name) for name in KEYS.get(provider, ()))
+    key = next(filter(None, keys), None)
+    given = {} if key is None else {"api_key": key}
+    return kind(http_client=wiring.client, **given)
 
 
 def _missing(variable: str) -> ProviderError:

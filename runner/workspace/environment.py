@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from runner.errors import NotGranted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _PASSED = frozenset(
     {
@@ -29,10 +29,14 @@ _PASSED = frozenset(
         # which certificates the machine's owner trusts
         *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
         *("NODE_EXTRA_CA_CERTS", "PIP_CERT"),
-        # the trace that a run belongs to (https://www.w3.org/TR/trace-context/)
-        *("TRACEPARENT", "TRACESTATE"),
+        # where traces go, but never the headers: they hold keys
+        # (https://opentelemetry.io/docs/specs/otel/protocol/exporter/)
+        *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
     }
 )
+_SURE = 16
+"""Characters from which the value of a variable that is named like a secret is taken for one."""
 _FIXED = {"TERM": "dumb", "CI": "1", "NO_COLOR": "1"}
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _SECRET = re.compile(
@@ -84,6 +88,17 @@ def ungranted(inherit: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]
     """Return the names in `inherit` that look like secrets and are not among `granted`."""
     known = frozenset(granted)
     return tuple(name for name in inherit if name not in known and _SECRET.search(name))
+
+
+def secret_values(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the values of variables that look like secrets, granted or not.
+
+    A short one counts if there is a digit in it: `AUTH=disabled` hides no word of a text.
+    """
+    for name in ungranted(environ, ()):
+        value = environ[name]
+        if len(value) >= _SURE or any(char.isdigit() for char in value):
+            yield value
 
 
 @cache

@@ -37,18 +37,22 @@ class Mask:
     What an escape sequence splits is found, too: a run with secrets keeps no escape sequences.
     """
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        values = [secret for secret in secrets if secret]
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._grids = (_Grid("Q"), _Grid("I"))
         self.longest = 0
         """Bytes of the longest form."""
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Hide these, too, in whatever begins from now on."""
+        values = [secret for secret in secrets if secret]
         if not values:
             return
         # Few runs have secrets: the others do not pay for these imports.
         from runner.workspace.secretforms import forms_of  # noqa: PLC0415
 
         forms = frozenset[bytes]().union(*map(forms_of, values))
-        self.longest = max(map(len, forms), default=0)
+        self.longest = max(self.longest, *map(len, forms), 0)
         for form in forms:
             next(grid for grid in self._grids if grid.fits(form)).add(form)
 

@@ -187,6 +187,24 @@ class _LastLine:
             self._listener(line)
 
 
+def recall(log: Path, total: int) -> tuple[str, str]:
+    """Return the head and tail of a command's output from its log, as `Capture.finish` did.
+
+    Args:
+        log: Where the output is, up to the log's cap.
+        total: Bytes of it that there were.
+
+    Raises:
+        OSError: The log cannot be read.
+    """
+    with log.open("rb") as file:
+        head = file.read(KEEP)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(len(head), size - KEEP))
+        tail = file.read(KEEP)
+    return _as_text(head, tail, dropped=total > len(head + tail))
+
+
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:

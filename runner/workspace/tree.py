@@ -30,6 +30,7 @@ TEXT_LIMIT = 1024 * 1024
 """Bytes of the largest file that `texts` reads."""
 _GITLINK = "160000"
 _DIFF = ("diff-tree", "-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+_HOLLOW = ("ls-files", "-z", "--others", "--directory", "--exclude-standard")
 _CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 """Ignored directories that a second checkout must not share: they hold results of the first."""
 
@@ -152,6 +153,24 @@ class Tree:
         if entry is None or entry.mode == _GITLINK:
             return None
         return await self._store.run("cat-file", "blob", entry.blob)
+
+    async def paths(self, tree: str) -> tuple[str, ...] | None:
+        """Return a snapshot's paths; `None` where it holds a repository of its own.
+
+        What such a one is at is not told by how its directory looks.
+        """
+        entries = await self._listing(tree)
+        nested = any(entry.mode == _GITLINK for entry in entries)
+        return None if nested else tuple(entry.path for entry in entries)
+
+    async def hollow(self) -> tuple[str, ...]:
+        """Return the directories that are not ignored and hold no file of the last snapshot.
+
+        Only the topmost of nested ones.
+        """
+        listed = await self._store.run(*_HOLLOW)
+        names = os.fsdecode(listed).split("\0")
+        return tuple(name[:-1] for name in names if name.endswith("/"))
 
     async def subset(self, tree: str, globs: tuple[str, ...] | None) -> str:
         """Return a hash over the paths that match `globs`; of the whole tree when `None`."""
