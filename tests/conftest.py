@@ -26,6 +26,8 @@ def _private_world(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    # Tests' commands write down what they did beside the tree; what a sandbox does has its own.
+    monkeypatch.setenv("SUBRUNNER_SANDBOX", "off")
     (home / ".gitconfig").write_text(
         "[user]\n\tname = Ada Tester\n\temail = ada@example.com\n[init]\n\tdefaultBranch = main\n"
     )

@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pages
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +39,11 @@ LOOKS = [(width, mode) for width in (360, 768, 1280) for mode in ("light", "dark
 def browser() -> Iterator[Any]:
     if not CHROMIUM or not DRIVER:
         pytest.skip("chromium and chromedriver are not installed: see .ci/readers.sh")
+    # Lazily: this module is collected in environments that have no selenium, too.
+    from selenium import webdriver
+    from selenium.webdriver.chrome.options import Options
+    from selenium.webdriver.chrome.service import Service
+
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options: Any = Options()
         options.binary_location = CHROMIUM
