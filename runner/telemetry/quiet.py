@@ -43,10 +43,12 @@ class Quiet:
     def __enter__(self) -> Self:
         global _before  # loggers are the process's, and so is this
         with _lock:
+            logger = logging.getLogger(_LOGGER)
             if not _open:
-                logger = logging.getLogger(_LOGGER)
-                _before, logger.propagate = logger.propagate, False
+                _before = logger.propagate
                 logger.addHandler(_handler)
+            # Each time: a program that sets up its logging may have put it back meanwhile.
+            logger.propagate = False
             _open.append(self)
         return self
 
