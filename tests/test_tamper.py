@@ -92,6 +92,200 @@ def test_existing_suppressions_may_move(files: list[tuple[str, str | None, str |
     assert look(*files) == ()
 
 
+_CLASS = "class TestA:\n    def test_a(self):\n        run(3)\n"
+_ROWS = "@pytest.mark.parametrize('n', ROWS)\ndef test_a(n):\n    assert f(n) == 2\n"
+_GO = (
+    "func TestA(t *testing.T) {\n\tfor _, c := range []struct{ a, b int }{\n"
+    "\t\t{1, 2},\n\t\t{2, 3},\n"
+    '\t} {\n\t\tif f(c.a) != c.b {\n\t\t\tt.Errorf("bad")\n\t\t}\n\t}\n}\n'
+)
+_JS = "test('a', () => {\n  expect(f(1)).toBe(2);\n});\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "what"),
+    [
+        ("tests/test_a.py", _CLASS, _CLASS.replace("run(3)", "pass"), "emptied"),
+        ("tests/test_a.py", _CLASS, _CLASS.replace("TestA", "CheckA"), "test deleted"),
+        ("tests/test_a.py", f"ROWS = [1, 2]\n{_ROWS}", f"ROWS = []\n{_ROWS}", "2 cases deleted"),
+        (
+            "tests/conftest.py",
+            "@pytest.fixture(params=[1, 2])\ndef f(r): ...\n",
+            "@pytest.fixture(params=[])\ndef f(r): ...\n",
+            "2 cases deleted",
+        ),
+        (
+            "test_a.py",
+            "def test_a():\n  with raises(ValueError, match='x'):\n    f()\n",
+            "def test_a():\n  with raises(ValueError):\n    f()\n",
+            "1 assertion deleted",
+        ),
+        (
+            "test_a.py",
+            "def test_a():\n  for a in (1, 2):\n    assert f(a) == 2\n",
+            "def test_a():\n  for a in ():\n    assert f(a) == 2\n",
+            "skipped",
+        ),
+        ("test_a.py", "def test_a():\n  f()\n", "def test_a():\n  return\n  f()\n", "skipped"),
+        ("conftest.py", "", "import sys\nsys.exit(0)\n", "exit 0"),
+        ("conftest.py", "", "raise SystemExit(0)\n", "exit 0"),
+        ("src/a.py", "", "os._exit(0)\n", "exit 0"),
+        ("conftest.py", "", "unittest.TestCase.assertEqual = print\n", "framework"),
+        ("conftest.py", "", "setattr(pytest, 'raises', suppress)\n", "framework"),
+        ("conftest.py", "", "def pytest_cmdline_main(config): return 0\n", "hook"),
+        ("src/a.py", "", "    def __eq__(self, other): return True\n", "equal to anything"),
+        ("src/a.py", "# pyright: strict\nx = 1\n", "x = 1\n", "strictness"),
+        ("src/a.py", "x = f()\n", "x = cast(Any, f())\n", "cast to Any"),
+        ("src/a.ts", "f(x)\n", "f(x as any)\n", "as any"),
+        ("src/a.js", "// @ts-check\nf()\n", "f()\n", "strictness"),
+        ("a.test.ts", "it.each([1])('a', f)", "it.each([])('a', f)", "left out"),
+        ("a.test.ts", _JS, _JS.replace("{\n", "{\n  return;\n", 1), "skipped"),
+        ("a.test.ts", _JS, _JS.replace(".toBe(2)", ".not.toBe(3)"), "weakened"),
+        ("a.test.ts", _JS, _JS.replace(".toBe(2)", ".toBe(3)"), "expected value"),
+        (
+            "a.test.ts",
+            _JS,
+            _JS.replace("expect(f(1)).toBe(2);", "try { expect(f(1)).toBe(2) } catch {}"),
+            "caught",
+        ),
+        ("a_test.go", _GO, _GO.replace("t.Errorf", "t.Logf"), "1 assertion deleted"),
+        ("a_test.go", _GO, _GO.replace("\t\t{2, 3},\n", ""), "1 cases deleted"),
+        ("a_test.go", _GO, f"//go:build integration\n\n{_GO}", "left out of the build"),
+        ("a_test.go", _GO, _GO.replace("{\n", "{\n\treturn\n", 1), "skipped"),
+        ("a_test.go", _GO, _GO.replace("f(c.a) != c.b", "false"), "skipped"),
+        ("src/l.rs", "#![deny(warnings)]\nfn a() {}\n", "fn a() {}\n", "strictness"),
+        ("check.sh", "set -e\nruff check .\n", "set -e\nruff check . ; true\n", "|| true"),
+        ("check.sh", "set -e\nruff check .\nx\n", "ruff check .\nx\n", "strictness"),
+        ("check.sh", "ruff check .\npytest\n", "ruff check .\n", "no test is run"),
+        ("Makefile", "a:\n\truff check .\n", ".IGNORE:\na:\n\truff check .\n", "failure allowed"),
+        (".github/workflows/a.yml", "  a:\n", "  a:\n    if: false\n", "never run"),
+        ("eslint.config.js", "[{rules: {}}]", "[{rules: {'no-undef': 'off'}}]", "switched off"),
+        ("jest.config.js", "{modulePathIgnorePatterns: ['a']}",
+         "{modulePathIgnorePatterns: ['a', 'b']}", "more left out"),
+        (".eslintignore", "a\n", "a\nsrc/b.js\n", "more left out"),
+        ("pytest.ini", "[pytest]\n", "[pytest]\ntestpaths = tests/one\n", "fewer taken in"),
+        ("pytest.ini", "[pytest]\n", "[pytest]\naddopts = -m 'not slow'\n", "left out"),
+        ("pytest.ini", "[pytest]\npython_files = a*\n", "[pytest]\npython_files = b*\n", "fewer"),
+        ("package.json", '{"scripts":{"lint":"eslint ."}}', '{"scripts":{}}', "script deleted"),
+    ],
+)  # fmt: skip
+def test_more_ways_to_please_a_judge(path: str, before: str, after: str, what: str) -> None:
+    assert what in said((path, before, after))
+    assert look((path, before, before)) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text", "found"),
+    [
+        ("tests/test_a.py", "tests/helper_a.py", _ROWS, True),
+        ("tests/test_a.py", "src/a.py", _ROWS, True),
+        ("a_test.go", "a_windows_test.go", _GO, True),
+        ("tests/test_a.py", "tests/test_b.py", _ROWS, False),
+        ("tests/test_a.py", "tests/more/a_test.py", _ROWS, False),
+    ],
+)
+def test_a_test_file_renamed_so_that_nobody_collects_it(
+    old: str, new: str, text: str, found: bool
+) -> None:
+    said_of_it = said((old, text, None), (new, None, text))
+    assert ("not collected" in said_of_it) is found
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        # renamed and changed: what was suppressed in it may stay
+        [
+            ("a.py", "x = f()\ny = 2\nz: A = g()  # type: ignore\n", None),
+            ("b.py", None, "x = f()\ny = 2\nz: _A = g()  # type: ignore\n"),
+        ],
+        # said line by line what was said for the whole file
+        [("src/l.rs", "#![allow(warnings)]\nfn a() {}\n", "#[allow(dead_code)]\nfn a() {}\n")],
+        # one section under its newer name, one file's settings in another
+        [("setup.cfg", "[pytest]\nstrict = true\n", "[tool:pytest]\nstrict = True\n")],
+        [
+            ("setup.cfg", "[mypy]\nstrict = true\n", "[x]\na = 1\n"),
+            ("pyproject.toml", "", "[tool.mypy]\nstrict = true\n"),
+        ],
+        # packaging is no judge, nor is a script that builds
+        [("setup.cfg", "[options]\nzip_safe = true\n", "[options]\nzip_safe = false\n")],
+        [("package.json", '{"scripts":{"build-a":"x"}}', '{"scripts":{"build":"y"}}')],
+        [("docs/Makefile", "html:\n\tsphinx-build . out\n", None)],
+        # parameters that got a name
+        [
+            (
+                "test_a.py",
+                "@pytest.mark.parametrize('n', [1, 2])\ndef test_a(n):\n  assert f(n) == 2\n",
+                "R = [1, 2]\nif x:\n  R += [3]\n@pytest.mark.parametrize('n', R)\n"
+                "def test_a(n):\n  assert f(n) == 2\n",
+            )
+        ],
+        # the same demand in another form
+        [
+            (
+                "test_a.py",
+                "def test_a():\n  with raises(E) as e:\n    f()\n  assert e.value.args[0] == 'x'\n",
+                "def test_a():\n  with raises(E, match='x'):\n    f()\n",
+            )
+        ],
+        [
+            (
+                "test_a.py",
+                "def test_a():\n  assert f() == 'got 3 of 4'\n",
+                "def test_a():\n  n = 3\n  assert f() == f'got {n} of 4'\n",
+            )
+        ],
+        # one by one turned into a table
+        [
+            (
+                "a_test.go",
+                'func TestA(t *testing.T) {\n\tif a != 1 {\n\t\tt.Error("a")\n\t}\n'
+                '\tif b != 1 {\n\t\tt.Error("b")\n\t}\n}\n',
+                "func TestA(t *testing.T) {\n\tfor _, c := range []int{\n"
+                "\t\t{a},\n\t\t{b},\n\t} {\n"
+                '\t\tif c != 1 {\n\t\t\tt.Error("x")\n\t\t}\n\t}\n}\n',
+            )
+        ],
+        # a helper asserts
+        [
+            (
+                "a_test.go",
+                "func TestA(t *testing.T) {\n"
+                "\tif err := f(); err != nil {\n\t\tt.Fatal(err)\n\t}\n}\n",
+                "func TestA(t *testing.T) {\n\tassertNoErr(t, f())\n}\n",
+            )
+        ],
+        # a benchmark's set-up
+        [
+            (
+                "a_test.go",
+                f"{_GO}\nfunc BenchmarkA(b *testing.B) {{\n\tb.Fatal(1)\n}}\n",
+                f"{_GO}\nfunc BenchmarkA(b *testing.B) {{\n}}\n",
+            )
+        ],
+    ],
+)
+def test_what_real_histories_were_wrongly_blamed_for(
+    files: list[tuple[str, str | None, str | None]],
+) -> None:
+    assert look(*files) == ()
+
+
+def test_hundreds_of_files_may_move_at_once() -> None:
+    text = "def test_a():\n    assert f({0}) == {0}\n"
+    gone = [(f"tests/a{n}/test_a.py", text.format(n), None) for n in range(120)]
+    came = [(f"tests/b/a{n}/test_a.py", None, text.format(n)) for n in range(120)]
+    assert look(*gone, *came) == ()
+    assert "test deleted" in said(*gone, *came[1:])
+
+
+def test_what_a_helper_asserted_may_stand_in_the_tests() -> None:
+    helper = "function same(a, b) {\n  expect(a).toBe(b);\n}\n"
+    before = helper + "it('a', () => { same(f(), 1); });\n"
+    assert look(("a.test.js", before, "it('a', () => { expect(f()).toBe(1); });\n")) == ()
+    assert "deleted in this file" in said(("a.test.js", before, before.replace("expect", "void")))
+
+
 def test_one_moved_and_one_added_is_one_finding() -> None:
     found = look(
         ("a.py", "import os  # noqa: F401\n", ""),

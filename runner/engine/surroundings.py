@@ -6,7 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from runner.text import one_line
+from runner.workspace import nested
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -29,6 +32,8 @@ class Surroundings:
     _guard: Guard | None = None
     _environments: Environments | None = None
     _installed: dict[str, Stamp] | None = None
+    _repositories: frozenset[str] | None = None
+    """What there was of repositories inside the tree."""
     _found: tuple[str, ...] = ()
     """What was undone in git after commands, and not told yet."""
 
@@ -39,24 +44,33 @@ class Surroundings:
         # a commit that is made meanwhile is the user's. Only commands are watched then.
         if not ports.shell:
             return
-        self._guard = await ports.repo.guard() if ports.repo else None
+        # Where a sandbox holds the shell, git and environments are there to be read only.
+        confined = self.run.confined
+        self._guard = await ports.repo.guard() if ports.repo and not confined else None
         if ports.tree is None:
             return
         if self._environments is None:
             self._environments = ports.tree.environments(self._is_protected)
-        self._installed = await self._environments.record()
+        watch = self._environments
+        self._installed = await (watch.look() if confined else watch.record())
+        self._repositories = await self._nested()
 
     async def undo(self) -> tuple[str, ...]:
         """Put back what is not as it was taken, and say what; what was taken still holds."""
         found, self._found = self._found, ()
-        tampering = (*found, *await self._undo_git(), *await self._undo_installed())
+        tampering = (
+            *found,
+            *await self._undo_git(),
+            *await self._undo_installed(),
+            *await self._undo_nested(),
+        )
         if tampering:
             self.run.say(f"undone: {'; '.join(tampering)}", self.step)
         return tampering
 
     async def drop(self) -> None:
         """Stop guarding: the attempt is over."""
-        self._guard = self._installed = None
+        self._guard = self._installed = self._repositories = None
 
     @asynccontextmanager
     async def command(self) -> AsyncGenerator[None]:
@@ -99,6 +113,23 @@ class Surroundings:
         lost = await watch.undo(installed, changed)
         said = f"ignored files that commands run were changed: {_some(changed)}"
         return (f"{said} (not put back: {_some(lost)})" if lost else said,)
+
+    async def _nested(self) -> frozenset[str]:
+        return await anyio.to_thread.run_sync(nested.repositories, self.run.ports.root)
+
+    async def _undo_nested(self) -> tuple[str, ...]:
+        tree, before = self.run.ports.tree, self._repositories
+        if tree is None or before is None:
+            return ()
+        new = await self._nested() - before
+        if not new:
+            return ()
+        put_away = nested.put_away
+        lost = await anyio.to_thread.run_sync(put_away, tree.root, new, tree.aside)
+        said = f"repositories were put into the tree: {_some(tuple(sorted(new)))}"
+        return (
+            f"{said} (still there: {_some(lost)})" if lost else f"{said} (now in {tree.aside})",
+        )
 
 
 def _some(paths: tuple[str, ...]) -> str:

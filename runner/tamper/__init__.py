@@ -34,15 +34,19 @@ def findings(files: Iterable[FileDiff], nature: Nature) -> tuple[Finding, ...]:
     # A run without a mend needs none of it.
     from runner.tamper.asserts import changed  # noqa: PLC0415  only a mend needs it
     from runner.tamper.judges import eased  # noqa: PLC0415  only a mend needs it
+    from runner.tamper.renames import joined  # noqa: PLC0415  only a mend needs it
     from runner.tamper.suppressions import added  # noqa: PLC0415  only a mend needs it
 
-    looked = tuple(
-        file
-        for file in files
-        if file.before != file.after
-        and max(len(file.before or ""), len(file.after or "")) <= _LARGEST
+    looked = joined(
+        tuple(
+            file
+            for file in files
+            if file.before != file.after
+            and max(len(file.before or ""), len(file.after or "")) <= _LARGEST
+        )
     )
-    tests = frozenset(file.path for file in looked if is_test(file.path))
+    paths = {path for file in looked for path in (file.path, file.old_path)}
+    tests = frozenset(path for path in paths if is_test(path))
     found = [*added(looked, tests), *changed(looked, tests), *eased(looked)]
     order = {file.path: place for place, file in enumerate(looked)}
     found.sort(key=lambda finding: (order[finding.path], finding.line, finding.what))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 from runner.frozen import frozen
 
 
@@ -12,6 +15,13 @@ class FileDiff:
     path: str
     before: str | None
     after: str | None
+    was: str = ""
+    """Its path before, where it has another one now."""
+
+    @property
+    def old_path(self) -> str:
+        """The path that `before` was at."""
+        return self.was or self.path
 
 
 @frozen
@@ -25,6 +35,36 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.what}"
+
+
+STRONG, WEAK, EMPTY = 2, 1, 0
+"""An assertion that compares with something; one about truth or presence; one that cannot fail."""
+
+HELPERS = ""
+"""The name under which the assertions of a test file outside of its tests are counted."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What one test asserts."""
+
+    name: str
+    line: int
+    strengths: list[int] = field(default_factory=list[int])
+    constants: Counter[str] = field(default_factory=Counter[str])
+    """Numbers and texts that its assertions compare with."""
+    swallowed: int = 0
+    """Assertions whose failure is caught, and whatever never runs."""
+    cases: int = 0
+    """Rows of its parameters, where they are written out."""
+    counted: bool = True
+    """Whether all of its parameters are written out."""
+    rows: int = 0
+    """Rows of what its assertions are repeated for."""
+    does: bool = True
+    """Whether it does anything."""
+    collected: bool = True
+    """Whether test runners would find it by its name."""
 
 
 def suffix(path: str) -> str:

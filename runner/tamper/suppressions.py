@@ -42,7 +42,9 @@ _IN_PYTHON = _rules(
     (r"#\s*pyright\s*:\s*ignore\b(?:\[(?P<codes>[^\]]*)\])?", "pyright: ignore"),
     (r"#\s*pyright\s*:\s*(?P<codes>basic|off|report\w+\s*=\s*(?:false|none|\"?\w+))", "pyright:"),
     (r"#\s*pylint\s*:\s*disable(?:-next)?\s*=\s*(?P<codes>[\w, -]+)", "pylint: disable"),
-    (r"#\s*nosec\b", "nosec"),
+    (r"#\s*nosec\b|#\s*NOSONAR\b|#\s*noinspection\b", "nosec"),
+    (r"#\s*(?:pyre-(?:ignore|fixme|unsafe)|pytype\s*:\s*(?:disable|skip-file))\b", "type: ignore"),
+    (r"\bcast\(\s*[\"']?(?:typing\.|t\.)?Any\b", "cast to Any"),
     (r"#\s*pragma\s*:\s*no\s*(?:cover|branch)", "pragma: no cover"),
     (r"#\s*fmt\s*:\s*(?:off|skip)", "fmt: off"),
     (r"#\s*yapf\s*:\s*disable|#\s*isort\s*:\s*(?:skip|off)", "format switched off"),
@@ -54,10 +56,18 @@ _IN_PYTHON = _rules(
     (r"\bself\.skipTest\s*\(|\braise\s+(?:unittest\.)?SkipTest\b", "unittest.skip"),
     (r"^\s*collect_ignore(?:_glob)?\b|\b__test__\s*=\s*False\b", "tests not collected"),
     (
-        r"\bdef\s+pytest_(?:collection_modifyitems|runtest_\w+|sessionfinish|report\w+|pyfunc_call"
-        r"|ignore_collect|collection_finish|assertrepr_compare)\b",
+        r"\bdef\s+pytest_(?:collection_modifyitems|runtest_\w+|session(?:start|finish)|report\w+"
+        r"|pyfunc_call|ignore_collect|collection_finish|assertrepr_compare|cmdline_\w+|collect_\w+"
+        r"|pycollect_\w+|itemcollected|deselected|unconfigure|exception_interact|fixture_setup"
+        r"|load_initial_conftests)\b",
         "a hook into pytest",
     ),
+    (
+        r"\b(?:unittest\.|case\.)?TestCase\.\w+\s*=(?!=)|\b_?pytest(?:\.\w+)+\s*=(?!=)"
+        r"|\bsetattr\(\s*(?:unittest|TestCase|_?pytest)\b",
+        "the test framework changed",
+    ),
+    (r"\bdef\s+__eq__\(.*:\s*return\s+True\b", "equal to anything"),
 )
 
 _IN_SCRIPT = _rules(
@@ -67,9 +77,15 @@ _IN_SCRIPT = _rules(
         "lint switched off",
     ),
     (r"/\*\s*eslint\s+(?P<codes>[^*]*(?:off|0)\b)", "eslint rule switched off"),
-    (r"@ts-(?:ignore|expect-error|nocheck)\b", "@ts-ignore"),
+    (r"@ts-nocheck\b", "@ts-nocheck"),
+    (r"@ts-(?:ignore|expect-error)\b", "@ts-ignore"),
     (r"\bbiome-ignore(?:-all|-start)?\s+(?P<codes>[\w/]+)", "biome-ignore"),
     (r"\bprettier-ignore\b", "prettier-ignore"),
+    (r"\bstylelint-disable\b|\$Flow(?:FixMe|Ignore|Issue)\b", "lint switched off"),
+    (r"\bas\s+any\b|<any>(?=\s*[\w(])", "as any"),
+    (r"\b(?:it|test|describe)(?:\.\w+)*\.each\(\s*\[\s*\]", "tests left out"),
+    (r"\b(?:expect|jest|vi|chai|assert)\.\w+\s*=(?![=>])", "the test framework changed"),
+    (r"\bprocess\.exitCode\s*=\s*0\b", "exit 0 in a test"),
     (r"(?:/\*|//)\s*(?:istanbul|c8|v8)\s+ignore\b", "coverage ignored"),
     (
         r"\b(?:it|test|describe|suite|context|bench)(?:\.\w+)*"
@@ -92,6 +108,9 @@ _IN_GO = _rules(
     ),
 )
 
+_IN_GO_TESTS = _rules((r"^//\s*(?:go:build|\+build)\s+(?P<codes>.*)", "left out of the build"))
+"""Whatever the condition: somewhere the tests are no longer built."""
+
 _IN_RUST = _rules(
     (r"#!?\[\s*(?:allow|expect)\s*\((?P<codes>[^)]*)\)", "allow()"),
     (r"#!?\[\s*cfg_attr\s*\([^\]]*\b(?:allow|ignore)\b(?P<codes>[^\]]*)\]", "allow()"),
@@ -105,6 +124,12 @@ _IN_RUST = _rules(
 _IN_SHELL = _rules(
     (r"\|\|\s*(?:true\b|:(?=\s|$|[;)\"'])|exit\s+0\b|echo\b|/bin/true\b)", "|| true"),
     (r"(?:^|[;&|]\s*|[\"'])exit\s+0\b", "exit 0"),
+    (r"\S\s*;\s*(?:true|:)\s*[\"']?$", "|| true"),
+    (
+        r"^\s*-?\s*if\s*:\s*(?:false\b|[\"']?\$\{\{\s*false)|\bwhen\s*:\s*(?:never|manual)\b",
+        "never run",
+    ),
+    (r"^\.IGNORE\b|\bMAKEFLAGS\s*[+:]?=.*(?:\s|-\w*)i\b", "failure allowed"),
     (r"(?:^|[;&]\s*)set\s+\+(?:e|o\s+(?:errexit|pipefail))\b", "set +e"),
     (r"(?:^|[;&]\s*)trap\s+['\"]?\s*exit\s+0", "trap exit 0"),
     (r"\bcontinue-on-error\s*:\s*true\b|\ballow_failure\s*:\s*true\b", "failure allowed"),
@@ -117,7 +142,10 @@ _IN_SHELL = _rules(
         r"--(?:ignore|deselect|ignore-glob|testPathIgnorePatterns)[= ](?P<codes>\S+)",
         "tests left out",
     ),
-    (r"(?:^|\s)-k[= ]?[\"']?not\b(?P<codes>.*)|--skip[= ](?P<codes2>\S+)", "tests left out"),
+    (
+        r"(?:^|\s|[\"'])-[km][= ]?[\"']?not\b(?P<codes>.*)|--skip[= ](?P<codes2>\S+)",
+        "tests left out",
+    ),
     (r"#\s*shellcheck\s+disable=(?P<codes>[\w,]+)", "shellcheck disable"),
     (r"^\t-(?=\S)", "a failing recipe line ignored"),
     (r"\bSKIP=(?P<codes>[\w,-]+)", "hooks skipped"),
@@ -133,10 +161,16 @@ _ANYWHERE = _rules(
         "code that looks for its tests",
     ),
     (r"\btesting\.Testing\(\)", "code that looks for its tests"),
+    # Whatever was to be told after it is told no longer.
+    (r"\bos\._exit\s*\(\s*0\s*\)", "exit 0 in a test"),
 )
 
 _EXITS = _rules(
-    (r"\b(?:os\._exit|sys\.exit|process\.exit|os\.Exit)\s*\(\s*0?\s*\)", "exit 0 in a test"),
+    (
+        r"\b(?:sys\.exit|process\.exit|os\.Exit)\s*\(\s*0?\s*\)"
+        r"|\braise\s+SystemExit(?:\(\s*0?\s*\))?\s*$|\batexit\.register\(",
+        "exit 0 in a test",
+    ),
 )
 
 
@@ -149,7 +183,7 @@ def _rules_for(path: str, *, is_test: bool) -> _Rules:
     if kind in SCRIPT:
         return _IN_SCRIPT + rules
     if kind == "go":
-        return _IN_GO + rules
+        return (_IN_GO_TESTS if is_test else ()) + _IN_GO + rules
     if kind == "rs":
         return _IN_RUST + rules
     if kind in SHELL or is_judge(path):
@@ -174,7 +208,8 @@ def added(files: Sequence[FileDiff], tests: frozenset[str]) -> Iterator[Finding]
     grown: list[tuple[str, _Mark]] = []
     freed: Counter[tuple[str, str, str]] = Counter()
     for file in files:
-        rules = _rules_for(file.path, is_test=file.path in tests)
+        exits = file.path in tests or is_judge(file.path)
+        rules = _rules_for(file.path, is_test=exits)
         if not rules or file.before == file.after:
             continue
         before, after = _lines(file.before), _lines(file.after)
@@ -213,14 +248,32 @@ def _difference(before: Iterable[_Mark], after: Iterable[_Mark]) -> tuple[list[_
             more += _unlike(now, was)[:extra]
         elif extra < 0:
             fewer += _unlike(was, now)[:-extra]
-    # `noqa` turned into `noqa: F401` covers less than before.
+    return _not_narrowed(more, fewer, narrowed), fewer
+
+
+def _not_narrowed(
+    more: Iterable[_Mark], fewer: Iterable[_Mark], narrowed: Counter[str]
+) -> list[_Mark]:
+    """Leave out the marks that say for less what others said before."""
+    # What covered the whole file covered all that is now said line by line.
+    covered = {_WIDE[mark.kind, mark.rule] for mark in fewer if (mark.kind, mark.rule) in _WIDE}
     kept: list[_Mark] = []
     for mark in more:
+        # `noqa` turned into `noqa: F401` covers less than before.
         if mark.rule and narrowed[mark.kind] > 0:
             narrowed[mark.kind] -= 1
-        else:
+        elif (mark.kind, mark.rule) in _WIDE or mark.kind not in covered:
             kept.append(mark)
-    return kept, fewer
+    return kept
+
+
+_WIDE = {
+    ("noqa for a whole file", ""): "noqa",
+    ("allow()", "warnings"): "allow()",
+    ("mypy:", "ignore-errors"): "type: ignore",
+    ("@ts-nocheck", ""): "@ts-ignore",
+}
+"""Suppressions of a whole file, and the narrower kind that may take their place."""
 
 
 def _unlike(marks: Sequence[_Mark], others: Sequence[_Mark]) -> list[_Mark]:
