@@ -7,7 +7,6 @@ one swapped in between is refused instead of followed.
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import secrets
@@ -22,22 +21,22 @@ import anyio
 import anyio.to_thread
 from pydantic_ai.workspaces import FileEntry, WorkspaceRef
 
-from runner import search
+from runner import search, secretfiles
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from runner.tools import Permit
 
-SECRET_NAMES = (
-    *(".env", ".env.*", ".envrc", "*.pem", "*.key", "*.p12", "*.pfx", "*.kdbx", "*.keystore"),
-    *("id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", "_netrc", ".git-credentials"),
-    *(".npmrc", ".pypirc"),
+SKIPPED_FOLDERS = (
+    *secretfiles.FOLDERS,
+    "node_modules",
+    "__pycache__",
+    ".venv",
+    "venv",
+    ".tox",
+    ".nox",
 )
-"""Names of files that agents neither read nor write: they hold keys, or usually do."""
-SECRET_FOLDERS = (".git", ".aws", ".kube", ".ssh", ".gnupg", ".docker")
-"""Directories that do not exist for agents, at any depth."""
-SKIPPED_FOLDERS = (*SECRET_FOLDERS, "node_modules", "__pycache__", ".venv", "venv", ".tox", ".nox")
 """Directories that listing and searching pass by."""
 
 _MAX_READ = 8 << 20
@@ -118,8 +117,7 @@ class AgentFiles:
             msg = "outside the tree; give a path relative to its root"
             raise PermissionError(msg)
         relative = real.relative_to(self._root)
-        folders = {part.casefold() for part in relative.parts}
-        if not folders.isdisjoint(SECRET_FOLDERS) or _is_secret(relative.name):
+        if secretfiles.is_secret(relative.as_posix()):
             msg = f"{relative}: closed to agents, for such files hold keys or belong to git"
             raise PermissionError(msg)
         return relative.as_posix()
@@ -133,7 +131,9 @@ class AgentFiles:
             "glob": glob,
             "ignore_case": ignore_case,
             "limit": 8_000,
-            "secret": list(SECRET_NAMES),
+            "secret": list(secretfiles.NAMES),
+            "open": list(secretfiles.OPEN),
+            "home": list(secretfiles.AT_HOME),
             "skip": list(SKIPPED_FOLDERS),
         }
         script = [sys.executable, "-I", "-S", search.__file__]
@@ -157,11 +157,23 @@ class AgentFiles:
             if not stat.S_ISREG(mode):
                 msg = f"not a regular file: {name!r}"
                 raise OSError(msg)
+            self._refuse_twin(os.fstat(handle), name)
             data = file.read(_MAX_READ + 1)
         if len(data) > _MAX_READ:
             msg = f"larger than {_MAX_READ >> 20} MiB: search it with grep"
             raise PermissionError(msg)
         return data
+
+    def _refuse_twin(self, found: os.stat_result, name: str) -> None:
+        """Refuse a file that is a closed one by another name: a hard link tells nobody of it."""
+        if found.st_nlink < 2:
+            return
+        closed = search.closed_files(
+            self._root, secretfiles.NAMES, secretfiles.OPEN, SKIPPED_FOLDERS, secretfiles.AT_HOME
+        )
+        if (found.st_dev, found.st_ino) in closed:
+            msg = f"{name}: closed to agents, for it is another name of a file that holds keys"
+            raise PermissionError(msg)
 
     def _write(self, path: str, data: bytes) -> None:
         relative = self.relative(path)
@@ -178,25 +190,30 @@ class AgentFiles:
             _replace(folder, name, data)
 
     def _stat(self, path: str) -> FileEntry:
-        self.relative(path)
-        info = Path(path).stat()
+        with self._parent(self.relative(path)) as (folder, name):
+            info = os.stat(name, dir_fd=folder, follow_symlinks=False)
         is_dir = stat.S_ISDIR(info.st_mode)
         return FileEntry(
             name=Path(path).name, path=path, is_dir=is_dir, size=None if is_dir else info.st_size
         )
 
     def _list(self, path: str) -> list[FileEntry]:
-        self.relative(path)
         entries: list[FileEntry] = []
-        with os.scandir(path) as scan:
+        inside = f"{self.relative(path)}/."
+        with self._parent(inside) as (folder, _), os.scandir(folder) as scan:
             for entry in sorted(scan, key=lambda entry: entry.name):
                 is_dir = entry.is_dir(follow_symlinks=False)
-                hidden = is_dir and _passed_by(entry)
-                if hidden or entry.is_symlink() or _is_secret(entry.name):
+                hidden = is_dir and _passed_by(entry.name, folder)
+                if hidden or entry.is_symlink() or secretfiles.is_secret(entry.name):
                     continue
                 size = None if is_dir else entry.stat(follow_symlinks=False).st_size
                 entries.append(
-                    FileEntry(name=entry.name, path=entry.path, is_dir=is_dir, size=size)
+                    FileEntry(
+                        name=entry.name,
+                        path=os.path.join(path, entry.name),  # noqa: PTH118  a plain join
+                        is_dir=is_dir,
+                        size=size,
+                    )
                 )
         return entries
 
@@ -217,13 +234,15 @@ class AgentFiles:
             os.close(current)
 
 
-def _passed_by(folder: os.DirEntry[str]) -> bool:
+def _passed_by(name: str, parent: int) -> bool:
     """Whether a directory is none of an agent's business: a recorded run is not, either."""
-    return folder.name.casefold() in SKIPPED_FOLDERS or Path(folder.path, "cassette.json").exists()
-
-
-def _is_secret(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name.casefold(), glob) for glob in SECRET_NAMES)
+    if name.casefold() in SKIPPED_FOLDERS:
+        return True
+    try:
+        os.stat(f"{name}/cassette.json", dir_fd=parent)
+    except OSError:
+        return False
+    return True
 
 
 def _make_folder(name: str, parent: int) -> None:

@@ -6,6 +6,7 @@ import stat
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -13,7 +14,8 @@ import pytest
 from pydantic_ai.messages import ModelRequest, ModelResponse, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from runner.agentfiles import SECRET_NAMES, AgentFiles
+from runner import secretfiles
+from runner.agentfiles import AgentFiles
 from runner.agentloop import Work, drive, make_agent
 from runner.brief import DelegateReport
 from runner.events import ToolCalled
@@ -23,7 +25,6 @@ from runner.toolset import MOST_CALLS, Hands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pydantic_ai.messages import ModelMessage
 
@@ -195,8 +196,39 @@ async def test_a_file_that_may_be_a_secret_through_a_link_is_closed_too(root: Pa
     assert "hunter2" not in await Session(root).one("read_file", path="harmless.txt")
 
 
+@pytest.mark.parametrize("where", [".env", ".aws/credentials", "~/.git-credentials"])
+async def test_a_hard_link_to_a_file_that_holds_keys_is_closed_too(root: Path, where: str) -> None:
+    home = Path(os.environ["HOME"])
+    secret = home / where[2:] if where.startswith("~") else root / where
+    secret.parent.mkdir(parents=True, exist_ok=True)
+    secret.write_text("TOKEN=hunter2")
+    (root / "harmless.txt").hardlink_to(secret)
+    (root / "shared.txt").write_text("hunter's hut")
+    (root / "twin.txt").hardlink_to(root / "shared.txt")
+    session = Session(root)
+    await session.play(
+        [("read_file", {"path": "harmless.txt"}), ("grep", {"pattern": "hunter"})],
+        [("read_file", {"path": "twin.txt"})],
+        [DONE],
+    )
+    assert "hunter2" not in str(session.messages)
+    assert "another name of a file that holds keys" in str(session.messages)
+    assert str(session.messages).count("hunter's hut") >= 2
+
+
+@pytest.mark.parametrize(
+    "path", [".env.example", "deploy/.env.sample", "client_secret.example.json"]
+)
+async def test_an_example_of_such_a_file_is_open(root: Path, path: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text("TOKEN=put-yours-here")
+    session = Session(root)
+    assert "put-yours-here" in await session.one("read_file", path=path)
+    assert "put-yours-here" in await Session(root).one("grep", pattern="yours")
+
+
 def test_names_of_secrets_are_in_lower_case_for_they_are_compared_so() -> None:
-    assert all(name == name.lower() for name in SECRET_NAMES)
+    assert all(name == name.lower() for name in (*secretfiles.NAMES, *secretfiles.OPEN))
 
 
 async def test_a_write_out_of_scope_is_refused_with_the_reason(root: Path) -> None:

@@ -17,6 +17,7 @@ from runner.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping, Sequence
+    from typing import BinaryIO
 
     from anyio.abc import ByteReceiveStream, ByteSendStream
 
@@ -90,8 +91,11 @@ async def run(
     stdin: bytes = b"",
     seconds: float = SECONDS,
     most: int | None = None,
+    to: BinaryIO | None = None,
 ) -> Done:
     """Run to the end, or until *most* bytes of output: then it is stopped and those are returned.
+
+    With *to* the output goes there, and none is returned.
 
     Raises:
         GitRefused: It took longer than *seconds*.
@@ -100,7 +104,7 @@ async def run(
     process = await anyio.open_process(
         list(argv),
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=to or subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=cwd,
         env=dict(env),

@@ -29,10 +29,11 @@ from runner.git.staging import (
 from runner.git.status import copy_index
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from pathlib import Path
 
     from runner.git.shadow import Shadow
+    from runner.outcome import Change
 
 _MARKER = re.compile(rb"^(?:<{7} |>{7} |\|{7} )", re.MULTILINE)
 _BY_HAND = "git pull --rebase && git push"
@@ -202,9 +203,16 @@ async def show_conflict(stage: Stage, head: str, conflict: Conflict, index_name:
 
 
 async def resolve(
-    stage: Stage, plan: Rebase, conflict: Conflict, touched: Collection[str]
+    stage: Stage,
+    plan: Rebase,
+    conflict: Conflict,
+    touched: Collection[str],
+    admit: Callable[[str, str, Sequence[Change]], Awaitable[None]],
 ) -> Rebased:
-    """Commit what the mended conflict left in the work tree on top of the upstream."""
+    """Commit what the mended conflict left in the work tree on top of the upstream.
+
+    *admit* is given tree, parent and changes before anything is committed, and may refuse them.
+    """
     shadow = stage.shadow
     # All else is as git merged it: a file that the user edits meanwhile is not taken up.
     paths = sorted(set(conflict.paths) | set(touched))
@@ -215,6 +223,8 @@ async def resolve(
     await refuse_filtered(stage, paths, index)
     await add_paths(shadow, paths, index)
     tree = await write_tree(stage, index)
+    onto = await tree_of(shadow, conflict.onto)
+    await admit(tree, conflict.onto, await changes_between(shadow, onto, tree))
     who = identity_environment(plan.identity)
     tip = await commit_tree(shadow, tree, conflict.onto, conflict.message, who)
     with locked_index(shadow) as lock:

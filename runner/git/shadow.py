@@ -19,6 +19,7 @@ from runner.git.process import Done, base_environment, run
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from typing import BinaryIO
 
     from runner.git.config import Configuration
     from runner.git.discover import Places
@@ -93,6 +94,7 @@ class Shadow:
         worktree: Path | None = None,
         extra: Mapping[str, str] | None = None,
         most: int | None = None,
+        to: BinaryIO | None = None,
     ) -> Done:
         """Run git, whatever its exit code."""
         env = dict(self.environment)
@@ -106,6 +108,7 @@ class Shadow:
             cwd=worktree or self.places.root,
             stdin=stdin,
             most=most,
+            to=to,
         )
 
     async def check(

@@ -42,6 +42,8 @@ def parse_remote(url: str, root: Path) -> Remote:
         raise _refused(url, "it holds blanks or control characters, or begins like an option")
     scheme, separator, _ = url.partition("://")
     if separator and scheme == "file":
+        if urlsplit(url).netloc not in ("", "localhost"):
+            raise _refused(url, "a file: URL names no other host")
         return _local(url, unquote(urlsplit(url).path), root)
     if separator:
         return _with_scheme(url, scheme)

@@ -187,6 +187,12 @@ def _choice(
     return Choice(role, model_id, source, available=False, missing=" or ".join(told))
 
 
+def key_variables() -> frozenset[str]:
+    """Return the variables that hold keys of models, of all providers that are known by name."""
+    names = (name for found in KEYS.values() for name in found)
+    return frozenset(name for name in names if not name.endswith("_URL"))
+
+
 def _needed(
     provider: str, model_id: str, source: Source, providers: Mapping[str, Provider]
 ) -> tuple[str, ...]:

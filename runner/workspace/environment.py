@@ -37,6 +37,8 @@ _PASSED = frozenset(
 )
 _SURE = 16
 """Characters from which the value of a variable that is named like a secret is taken for one."""
+_ORDINARY = re.compile(r"[~./]|[a-z+]+://[^@]*$")
+"""Begins a path or is an address: what a variable such as `KEY_FILE` or `TOKEN_URL` holds."""
 _FIXED = {"TERM": "dumb", "CI": "1", "NO_COLOR": "1"}
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _SECRET = re.compile(
@@ -90,13 +92,19 @@ def ungranted(inherit: Iterable[str], granted: Iterable[str]) -> tuple[str, ...]
     return tuple(name for name in inherit if name not in known and _SECRET.search(name))
 
 
-def secret_values(environ: Mapping[str, str]) -> Iterator[str]:
+def secret_values(environ: Mapping[str, str], *, sure: bool = False) -> Iterator[str]:
     """Yield the values of variables that look like secrets, granted or not.
 
     A short one counts if there is a digit in it: `AUTH=disabled` hides no word of a text.
+
+    Args:
+        environ: Variables and their values.
+        sure: Leave out paths, addresses and plain words, which texts may hold for other reasons.
     """
     for name in ungranted(environ, ()):
         value = environ[name]
+        if sure and (_ORDINARY.match(value) or not any(char.isdigit() for char in value)):
+            continue
         if len(value) >= _SURE or any(char.isdigit() for char in value):
             yield value
 
