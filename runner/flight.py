@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from runner.events import GitFact, Restored
     from runner.outcome import Attempt
 
+WORDING = "message"
+"""Last part of the key of the job in which an agent words a commit."""
 OUTSIDE = (Verdict.INFRA, Verdict.CANCELLED)
 """Verdicts of attempts that were cut off from outside: they go on where they were."""
 _JUDGING = frozenset({"run", "retry", "check", "stale", "hook"})
@@ -59,6 +61,10 @@ class Flight:
     """The highest number of an attempt so far."""
     outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Of the last attempt that gave any."""
+    wording: AttemptStarted | None = None
+    """The attempt that was to word a commit, if it did not end; jobs may have come in between."""
+    wording_from: int = 0
+    """Where in `Recorded.said` that begins."""
     open: AttemptStarted | None = None
     """The attempt that was under way."""
     command: CommandStarted | None = None
@@ -88,6 +94,8 @@ class Flight:
     """What finished attempts left in the tree, oldest first."""
     undoing: bool = False
     """Whether the end of a life had begun to undo it."""
+    undone: str = ""
+    """Tree as that left it: what differs since is the work of steps that run `always`."""
     loose: bool = False
     """Whether delegated work began since then: it may have changed anything."""
     reason: str = ""
@@ -121,6 +129,13 @@ class Flight:
     def asked(self) -> AttemptStarted | None:
         """The model attempt that was under way."""
         return None if self.open is None or self.open.rung is Rung.COMMAND else self.open
+
+    def said_since(self, number: int) -> int | None:
+        """Return where in `Recorded.said` the attempt of a number begins; `None`: it is over."""
+        if self.asked is not None and self.asked.number == number:
+            return self.said_from
+        worded = self.wording is not None and self.wording.number == number
+        return self.wording_from if worded else None
 
     @property
     def passed(self) -> bool:
@@ -171,6 +186,10 @@ def begin(flight: Flight, event: AttemptStarted, tree: str, said: int) -> Flight
         flight = replace(flight.without_job(), job=event.job, job_from=event.job_from)
     if flight.asked and flight.asked.number == event.number:
         return flight
+    if event.job.endswith(f":{WORDING}"):
+        same = flight.wording is not None and flight.wording.number == event.number
+        said = flight.wording_from if same else said
+        flight = replace(flight, wording=event, wording_from=said)
     # What a prompt began on was recorded before its attempt.
     before = tree if event.rung is Rung.COMMAND else flight.before
     return replace(
@@ -193,6 +212,8 @@ def finish(flight: Flight, event: AttemptFinished) -> Flight:
     attempt = event.attempt
     if attempt.verdict in OUTSIDE and attempt.rung is not Rung.COMMAND:
         return flight
+    if flight.wording and flight.wording.number == attempt.number:
+        flight = replace(flight, wording=None)
     changes: dict[str, Any] = {"attempts": (*flight.attempts, attempt), "open": None, "before": ""}
     if event.outputs:
         changes["outputs"] = event.outputs
@@ -220,7 +241,7 @@ def restore(flight: Flight, event: Restored) -> Flight:
     """Take up that something was undone."""
     # What was cut off goes on where it was: its way back is needed again.
     if flight.asked is not None:
-        return flight
+        return replace(flight, undone=event.to)
     return replace(
         flight,
         stays=() if event.to == flight.base else flight.stays,
@@ -258,13 +279,13 @@ def _within(flight: Flight, words: list[str], tree: str, marks: Mapping[str, str
             begun = flight.last if flight.stays else flight.first
             return replace(flight, before=tree, settled=tree, begun_with=begun)
         case ["after", "call", _] if flight.asked is not None:
-            return replace(flight, unsettled=tree, undoing=False)
+            return replace(flight, unsettled=tree, undoing=False, undone="")
         case ["after", "attempt", _] if flight.asked is not None:
             flight = replace(flight, settled=tree, ran=False, loose=False, judged="")
-            return replace(flight, unsettled="", undoing=False)
+            return replace(flight, unsettled="", undoing=False, undone="")
         case ["judged"]:
             return replace(flight, judged=tree, ran=False)
         case ["before", "restore"]:
-            return replace(flight, undoing=True)
+            return replace(flight, undoing=True, undone=tree)
         case _:
             return flight

@@ -55,8 +55,9 @@ def take_up(
     )
     if known is not None:
         _refuse_poor(known, prepared, run_id)
-    end_earlier(run_id, state)
-    return prepared, Resumed(known, wishes, past) if known is not None else None, kept.policy
+    left = end_earlier(run_id, state)
+    resumed = Resumed(known, wishes, past, left) if known is not None else None
+    return prepared, resumed, kept.policy
 
 
 def refuse_over(known: Recorded | None, run_id: str, runs: Iterable[RunRow]) -> None:

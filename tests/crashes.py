@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 90.0
 """Seconds after which a process counts as hung."""
-LIVES = 8
+LIVES = 10
 WARM = (
     "anyio._backends._asyncio", "click", "pydantic_ai.models.anthropic", "runner.api",
     "runner.cli.app", "runner.cli.exec", "runner.cli.resume", "runner.git", "runner.modelside",
@@ -286,7 +286,9 @@ class Ground:
         argv = (*argv, "--state-dir", str(self.where / "state"), "--json")
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         home = {"HOME": str(self.where / "home"), "XDG_CONFIG_HOME": str(self.where / "home/c")}
-        environ = kept | home | (provider.environ() if provider else {})
+        # What commands note lies out of the tree, where a sandbox would keep them from it.
+        kept |= home | {"SUBRUNNER_SANDBOX": "off"}
+        environ = kept | (provider.environ() if provider else {})
         self._zygote.begin(self.where, argv, environ, plan)
 
     @property
@@ -584,7 +586,8 @@ def words_in(command: str) -> list[str]:
     if "pre-commit" in command:
         return ["hook+", "hook-"]
     checked = re.findall(r"check\.sh (\w+)", command)
-    return re.findall(r"note (\S+)", command) + [f"{one}{end}" for one in checked for end in "+-"]
+    noted = re.findall(r"note ([\w+-]+)", command)
+    return noted + [f"{one}{end}" for one in checked for end in "+-"]
 
 
 def tell(what: object) -> None:
@@ -664,6 +667,12 @@ def every_kill(ground: Ground) -> list[str]:
     return [*kills, *ground.outside]
 
 
+def further_kill(ground: Ground, rng: random.Random) -> str:
+    """Return a kill of a resuming process; one beyond the end of what it does is none."""
+    at = rng.randint(1, max(1, len(ground.points) // 3))
+    return f"{at}:{rng.choice(('before', 'after'))}:{rng.choice(('alone', 'all'))}"
+
+
 def spread(kills: Sequence[str], every: int, seed: int = 1) -> list[str]:
     """Return each n-th of them, from a place that the seed tells, in an order that it tells."""
     chosen = list(kills[seed % every :: every])
@@ -690,10 +699,7 @@ def work(names: Sequence[str], given: argparse.Namespace) -> None:
         for count, (ground, planned) in enumerate(kills[part::of]):
             if time.monotonic() > until:
                 break
-            again: list[str] = []
-            if given.twice and count % given.twice == 0:
-                at = rng.randint(1, len(ground.points))
-                again = [f"{at}:{rng.choice(('before', 'after'))}:alone"]
+            again = [further_kill(ground, rng) for _ in range(count % (given.again + 1))]
             tell(json.dumps(asdict(attempt(ground, planned, again))))
     zygote.close()
 
@@ -711,11 +717,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e6, metavar="S", help="stop after these")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--twice",
+        "--again",
         type=int,
-        default=10,
+        default=1,
         metavar="N",
-        help="kill each n-th once more while it is resumed (10)",
+        help="kill up to N times more while it is resumed: the first run never, the next once (1)",
     )
     parser.add_argument("-j", dest="jobs", type=int, default=1)
     parser.add_argument("--log", default="", metavar="FILE", help="append each trial, as JSON")
@@ -750,7 +756,7 @@ def _many(names: Sequence[str], given: argparse.Namespace) -> None:
     """Share the work among processes; print what is wrong as it comes, then the table."""
     argv = [sys.executable, __file__, *([given.course] if given.course else [])]
     argv += ["--every", str(given.every or 1), "--seed", str(given.seed)]
-    argv += ["--twice", str(given.twice), "--seconds", str(given.seconds)]
+    argv += ["--again", str(given.again), "--seconds", str(given.seconds)]
     workers = [
         subprocess.Popen(
             [*argv, "--part", f"{one}/{given.jobs}"], stdout=subprocess.PIPE, text=True

@@ -1,8 +1,8 @@
 """Runs of the real command that are killed at chosen moments, and resumed; support for tests.
 
 A run is killed from outside (`Life.kill`), by a command, hook or provider of the test's own, or by
-itself: `sitecustomize` in the child's PYTHONPATH, written by `arm`, counts calls of the system and
-of SQLite there and sends SIGKILL before or after the n-th. Nothing of the runner's own is replaced.
+itself: a file that `arm` writes counts calls of the system and of SQLite there and sends SIGKILL
+before or after the n-th. Nothing of the runner's own is replaced.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
+from forking import Forked
 from scratch import Scratch, make
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Ended:
 class Life:
     """One process of a run, going on."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Forked) -> None:
         self.process = process
 
     def kill(self) -> None:
@@ -98,6 +97,7 @@ class Life:
 
     def end(self) -> Ended:
         out, err = self.process.communicate(timeout=60)
+        assert self.process.returncode is not None
         return Ended(self.process.returncode, out, err)
 
     def wait_for(self, reached: Callable[[], bool]) -> Life:
@@ -130,13 +130,12 @@ class World:
         """Let the next processes kill themselves: `replace:/index:before:1`; nothing disarms."""
         folder = self.where / "custom"
         folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(CUSTOMIZE)
+        (folder / "customize.py").write_text(CUSTOMIZE)
         self.environ.pop("TEST_CRASH", None)
-        self.environ.pop("PYTHONPATH", None)
+        self.environ.pop("TEST_CUSTOMIZE", None)
         if crash:
-            before = os.environ.get("PYTHONPATH", "")
-            path = os.pathsep.join(filter(None, (str(folder), before)))
-            self.environ |= {"TEST_CRASH": crash, "PYTHONPATH": path}
+            customize = str(folder / "customize.py")
+            self.environ |= {"TEST_CRASH": crash, "TEST_CUSTOMIZE": customize}
 
     def workflow(self, text: str) -> None:
         (self.where / "workflow.yaml").write_text(dedent(text))
@@ -172,19 +171,13 @@ class World:
         return self._start("resume", *options, environ=environ)
 
     def _start(self, *argv: str, environ: Mapping[str, str] | None = None) -> Life:
-        process = subprocess.Popen(
+        process = Forked(
             [
-                *(sys.executable, "-m", "runner", *argv),
-                *("--state-dir", str(self.where / "state"), "--json"),
+                *(*argv, "--state-dir", str(self.where / "state"), "--json"),
                 *("--events", str(self.where / f"events-{len(self.started) + 1}.jsonl")),
             ],
             cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, **self.environ, **(environ or {})},
+            environ={**os.environ, **self.environ, **(environ or {})},
         )
         life = Life(process)
         self.started.append(life)
@@ -215,14 +208,8 @@ class World:
         return test
 
     def runner(self, *argv: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *argv, "--state-dir", str(self.where / "state")],
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.stdout + done.stderr
+        argv = (*argv, "--state-dir", str(self.where / "state"))
+        return "".join(Forked(argv, cwd=self.root, environ=os.environ).communicate())
 
     def close(self) -> None:
         """End everything that was started here."""

@@ -223,6 +223,42 @@ def test_the_line_for_the_sandbox_can_be_switched_on() -> None:
     assert "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in runs
 
 
+def test_a_job_that_was_cut_off_is_resumed_by_the_next(scratch: Scratch) -> None:
+    jobs = yaml.safe_load((EXAMPLES / "resume.yml").read_text())["jobs"]
+    temp, ledger = scratch.root.parent / "temp", scratch.root.parent / "ledger"
+    temp.mkdir()
+    cut_off = f"test -e {ledger}.cut || {{ touch {ledger}.cut; kill -TERM $PPID; sleep 9; }}"
+    scratch.write(
+        ".runner/workflow.yaml",
+        f"""
+        name: checks
+        steps:
+          - id: one
+            run: echo one >> {ledger}
+          - id: two
+            run: echo two >> {ledger}; {cut_off}
+        """,
+    )
+    scratch.commit_all()
+    environ = machine(scratch, RUNNER_TEMP=str(temp), SUBRUNNER_SANDBOX="off")
+
+    def run_all(job: str) -> list[int]:
+        codes: list[int] = []
+        for step in jobs[job]["steps"]:
+            condition = step.get("if", "success()")
+            if "run" in step and ("failure()" in condition) == any(codes):
+                codes.append(sh(["bash", "-e", "-c", step["run"]], scratch, environ).returncode)
+        return codes
+
+    assert run_all("runner") == [0, 143, 0]
+    kept = jobs["runner"]["steps"][-1]["with"]["path"].replace("${{ runner.temp }}", str(temp))
+    # Another machine, on which only the artifact is there.
+    shutil.rmtree(temp / "state")
+    assert Path(kept).is_file()
+    assert run_all("again") == [0, 0, 0]
+    assert ledger.read_text().split() == ["one", "two", "two"]
+
+
 # -- GitLab ----------------------------------------------------------------------------------------
 
 
@@ -320,7 +356,11 @@ def test_the_pytest_asserts_on_a_run_and_on_a_report(scratch: Scratch, healthy: 
 @pytest.mark.tools
 @pytest.mark.parametrize(
     ("schema", "name"),
-    [("vendor.github-workflows", "github.yml"), ("vendor.gitlab-ci", "gitlab.yml")],
+    [
+        ("vendor.github-workflows", "github.yml"),
+        ("vendor.github-workflows", "resume.yml"),
+        ("vendor.gitlab-ci", "gitlab.yml"),
+    ],
 )
 def test_the_jobs_follow_their_public_schemas(schema: str, name: str) -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema]

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runner.cli.drive import drive_again
-from runner.cli.options import Seconds, Usd, completing, directory_option, state_option
+from runner.cli.options import (
+    Seconds,
+    Usd,
+    completing,
+    directory_option,
+    sandbox_option,
+    state_option,
+)
 from runner.cli.outputs import output_from, output_options
 from runner.plan import ResumeOptions
 
@@ -58,6 +65,7 @@ EPILOG = (
     is_flag=True,
     help="Put back what the run goes on from where others changed it; theirs stays in a snapshot.",
 )
+@sandbox_option
 @state_option
 @directory_option
 def resume_command(run: str, directory: Path, **given: Any) -> int:
@@ -72,6 +80,7 @@ def resume_command(run: str, directory: Path, **given: Any) -> int:
         again=tuple(given["again"]),
         done=tuple(given["done"]),
         discard_external=given["discard_external"],
+        sandbox=given["sandbox"],
         state_dir=given["state_dir"],
     )
     report = drive_again(

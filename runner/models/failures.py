@@ -117,7 +117,25 @@ def _of_status(status: int, detail: str) -> Ending:
 
 def _detail(error: BaseException) -> str:
     """The error in one short line for people; nothing is decided by it."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _status(error) if isinstance(error, pai.ModelHTTPError) else str(error)
+    text = " ".join(text.split()) or type(error).__name__
     # What the library advises its own users is no advice for ours.
     text = text.partition(" Consider raising the ")[0]
     return text if len(text) <= _LONGEST_DETAIL else f"{text[: _LONGEST_DETAIL - 3]}..."
+
+
+def _status(error: pai.ModelHTTPError) -> str:
+    """Say what a provider answered instead of an answer, in its own words where it has any."""
+    said = _words(error.body)
+    return (
+        f"{error.model_name} answered with status {error.status_code}{': ' if said else ''}{said}"
+    )
+
+
+def _words(body: object) -> str:
+    """Return the message in an error's body: vendors nest it in `error`, or do not."""
+    if not isinstance(body, dict):
+        return "" if body is None else str(body)
+    fields = cast("dict[str, object]", body)
+    inner = fields.get("error", fields.get("message", ""))
+    return _words(cast("object", inner)) if isinstance(inner, dict | str) else ""
