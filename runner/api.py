@@ -21,7 +21,7 @@ from runner.expected import policy_of_run
 from runner.journal import Journal, new_run_id
 from runner.plan import Options, ResumeOptions
 from runner.preparation import keep
-from runner.prepare import find_and_load, prepare, state_of, work_tree
+from runner.prepare import find_and_load, opened, prepare, state_of, work_tree
 from runner.session import Session
 from runner.workspace.processes import adopting
 
@@ -80,6 +80,7 @@ async def execute(
     prepared = prepare(target, options=options, cwd=cwd, environ=environ)
     if admit is not None:
         admit(prepared)
+    prepared = opened(prepared)
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(Journal.open(prepared.state))
         run_id = new_run_id(time.time())
@@ -152,6 +153,7 @@ async def execute_again(
                 hint="Resume it from there: resume(..., policy=...)",
             )
         decide = policy or policy_of_run(cast("PolicyName", named))
+        prepared = opened(prepared)
         session = Session(prepared, journal, run_id, sinks, decide, resumed, outside)
         return await _carry_out(session, stack, handle_signals=handle_signals)
 

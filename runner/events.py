@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
 
-    from runner.outcome import Attempt, Rung, StepOutcome, Usage
+    from runner.outcome import Attempt, Denial, Rung, StepOutcome, Usage
 
 Purpose = Literal["run", "retry", "autofix", "check", "hook", "stale", "agent", "clean"]
 """Why a command runs: `stale` is a check run again before a commit, `clean` one on a clean
@@ -157,6 +157,8 @@ class CommandFinished:
     log: str
     number: int = 0
     """That of its `CommandStarted`."""
+    denial: Denial | None = None
+    """What the sandbox kept from it, where that is why it failed."""
 
 
 @frozen

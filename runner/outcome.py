@@ -95,6 +95,15 @@ class Failure:
 
 
 @frozen
+class Denial:
+    """Something that a command needed and the sandbox kept from it."""
+
+    what: str
+    hint: str
+    """The line to write, or the flag to give."""
+
+
+@frozen
 class CommandResult:
     """One command, run to its end."""
 
@@ -109,6 +118,8 @@ class CommandResult:
     total_bytes: int
     log: Path | None
     """The whole output on disk, up to the cap."""
+    denial: Denial | None = None
+    """What the sandbox kept from it, where that is proved to be why it failed."""
 
     @property
     def passed(self) -> bool:

@@ -216,6 +216,8 @@ class Workflow:
     default_fix: Fix | None = None
     """`defaults.fix`, for hooks and for `--fix STEP`; `None` when the file has none."""
     keep_warm: KeepWarm = "auto"
+    sandbox: Literal["require"] | None = None
+    """`require`: it does not run where no sandbox holds; a workflow cannot ask for less."""
 
 
 def with_used(workflow: Workflow) -> Iterator[Workflow]:
@@ -289,6 +291,22 @@ class Grants:
     trust_checkout_auth: bool = False
 
 
+SandboxMode = Literal["auto", "require", "off"]
+"""`auto` takes what holds here, `require` ends the run where that is not bubblewrap."""
+
+
+@frozen
+class SandboxSettings:
+    """What the user says of the sandbox; a repository has no say in it."""
+
+    mode: SandboxMode | None = None
+    """`None` is `auto`."""
+    read: tuple[str, ...] = ()
+    """Paths outside of the tree that commands may read, from `/` or `~/`."""
+    write: tuple[str, ...] = ()
+    """The same for writing."""
+
+
 @frozen
 class UserConfig:
     """The user's own configuration file; never read from a repository."""
@@ -305,6 +323,7 @@ class UserConfig:
     value_of_time: Decimal | None = None
     """USD that an hour of waiting is worth; `None` is what is shipped."""
     grants: Grants = Grants()
+    sandbox: SandboxSettings = SandboxSettings()
     ceilings: Budget = Budget(usd=None, tokens=None, seconds=None)
     keep_runs: int = 50
     keep_days: int = 90
@@ -315,6 +334,8 @@ class UserConfig:
     """Globs of branches that no run commits or pushes to."""
     filters: tuple[str, ...] = ()
     """Names of git filters that may be run by name: `lfs` ..."""
+    allow_secrets: tuple[str, ...] = ()
+    """Globs of files in which commits and pushes may carry what looks like a key."""
 
 
 @frozen(kw_only=True)
@@ -330,6 +351,8 @@ class ResumeOptions:
     """Steps whose command may run again though it reaches out of the tree."""
     done: tuple[str, ...] = ()
     """Steps whose command did what it was to do, though nobody wrote it down."""
+    sandbox: SandboxMode | None = None
+    """In place of what the run was started with."""
     discard_external: bool = False
     """Whether others' changes give way where the run must put a file back."""
     state_dir: Path | None = None
@@ -366,6 +389,8 @@ class Options:
     allow_network: bool = False
     allow_uncommitted: bool = False
     trust_checkout_auth: bool = False
+    sandbox: SandboxMode | None = None
+    """`None` is what `SUBRUNNER_SANDBOX` or the user's configuration says, else `auto`."""
     trace_content: bool = False
     """Whether the trace holds prompts, tool arguments and answers as well."""
     host: bool = False

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from runner.history import Odds
+    from runner.outcome import CommandResult
     from runner.plan import Escalate, Fix
 
 
@@ -48,6 +49,16 @@ class Evidence:
     tampering: tuple[str, ...] = ()
     soft_before: bool = False
     """Whether an earlier attempt was let through as merely different."""
+
+
+def of_command(result: CommandResult, *, again: bool) -> Verdict:
+    """Give a command its verdict; *again*: nothing was done but to run it once more.
+
+    What a sandbox kept from it, nobody can mend: neither a retry nor a model.
+    """
+    if result.passed:
+        return Verdict.FLAKY if again else Verdict.PASSED
+    return Verdict.HARD if result.denial is None else Verdict.DENIED
 
 
 DIFFERENT = "another failure than before"

@@ -133,7 +133,13 @@ def prepare_again(
     _refuse(kept, run_id, root, workflow)
     secrets = tuple(dict.fromkeys((*kept.options.secrets, *wishes.secrets)))
     usd = kept.options.budget_usd if wishes.budget_usd is None else wishes.budget_usd
-    options = replace(kept.options, secrets=secrets, budget_usd=usd, state_dir=wishes.state_dir)
+    options = replace(
+        kept.options,
+        secrets=secrets,
+        budget_usd=usd,
+        sandbox=wishes.sandbox or kept.options.sandbox,
+        state_dir=wishes.state_dir,
+    )
     target = workflow if workflow is not None else root / kept.target
     prepared = prepare(target, options=options, cwd=root, environ=environ)
     if wishes.seconds is not None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from runner import loader
-from runner.errors import NotGranted, UsageError
+from runner.errors import NotGranted, ProtectionError, UsageError
 from runner.events import StepPlan
 from runner.frozen import frozen
 from runner.loader.build import DEFAULT_SECONDS, DEFAULT_USD
-from runner.models.choice import choose, hosted, is_scripted, split
+from runner.models.choice import choose, hosted, is_scripted, key_variables, split
 from runner.plan import CHEAP, MAIN, Budget, Commit, Options, Prompt, Push, Run, Uses, Workflow
 from runner.suggest import did_you_mean
-from runner.workspace.environment import ungranted
+from runner.workspace.environment import secret_values, ungranted
 from runner.workspace.state import repo_state, state_root
 
 if TYPE_CHECKING:
@@ -24,9 +24,24 @@ if TYPE_CHECKING:
 
     from runner.models.choice import Choice
     from runner.models.transport import Tape
-    from runner.plan import AgentSpec, Grants, Step, UserConfig
+    from runner.plan import AgentSpec, Grants, SandboxMode, Step, UserConfig
+    from runner.sandbox import Sandbox
 
 T = TypeVar("T", int, float, Decimal)
+
+SANDBOX_VARIABLE = "SUBRUNNER_SANDBOX"
+_SHARED = frozenset({"HF_TOKEN", "VERCEL_OIDC_TOKEN", "GITHUB_API_KEY"})
+"""Keys of models that are the account's key for everything else, too."""
+_WORDS = frozenset(
+    {
+        *("password", "password1", "passw0rd", "changeme", "change-me", "letmein1", "12345678"),
+        *("123456789", "1234567890", "qwertyui", "qwertyuiop", "disabled", "undefined"),
+        *("required", "localhost", "username", "anonymous", "postgres", "test-token", "testtest"),
+        *("production", "development", "staging1", "default1", "iloveyou", "sunshine", "princess"),
+        *("football", "baseball", "superman", "trustno1", "whatever", "administrator"),
+    }
+)
+_MODES: Mapping[str, SandboxMode] = {"auto": "auto", "require": "require", "off": "off"}
 
 
 @frozen(kw_only=True)
@@ -49,6 +64,10 @@ class Prepared:
     """State directory of the work tree."""
     tape: Tape | None = None
     """Records the run's requests, or answers them from what was recorded."""
+    mode: SandboxMode = "auto"
+    """What was asked for of a sandbox."""
+    sandbox: Sandbox | None = None
+    """Confines the run's commands; `None` until it is opened, or where it is off."""
 
     @property
     def hashes(self) -> bool:
@@ -71,6 +90,12 @@ class Prepared:
         if self.budget.seconds == DEFAULT_SECONDS:
             found.append("time")
         return tuple(found)
+
+    @property
+    def contains_agents(self) -> bool:
+        """Whether a sandbox holds agents' shells, and some agent's definition asks for one."""
+        holds = self.sandbox is not None and self.sandbox.held.by == "bubblewrap"
+        return holds and any("shell" in agent.tools for agent in self.agents.values())
 
     @property
     def scripted(self) -> bool:
@@ -124,12 +149,64 @@ def prepare(
         inputs=loader.resolve_inputs(
             workflow, options.inputs, cwd if options.input_files else None
         ),
-        secrets=_granted(steps, options, grants, environ),
+        secrets=_granted(steps, options, grants, environ, config),
         budget=_budget(workflow.budget, options, config.ceilings),
         grants=grants,
         environ=environ,
         state=state_of(root, options.state_dir, environ),
+        mode=sandbox_mode(workflow, options, config, environ),
     )
+
+
+def sandbox_mode(
+    workflow: Workflow, options: Options, config: UserConfig, environ: Mapping[str, str]
+) -> SandboxMode:
+    """Return what is asked for of a sandbox: the caller before the variable before the user's file.
+
+    Raises:
+        UsageError: The variable has no such value.
+        ProtectionError: The workflow requires what the user switched off.
+    """
+    named = environ.get(SANDBOX_VARIABLE) or None
+    mode = _MODES.get(named) if named else None
+    if named and mode is None:
+        raise UsageError(
+            f"{SANDBOX_VARIABLE}={named!r} is no mode of the sandbox",
+            hint="Give `auto`, `require` or `off`.",
+        )
+    chosen = options.sandbox or mode or config.sandbox.mode or "auto"
+    if workflow.sandbox != "require" or chosen == "require":
+        return chosen
+    if chosen == "off":
+        raise ProtectionError(
+            f"workflow {workflow.name!r} requires a sandbox, and it is switched off",
+            hint="Leave out `--sandbox off`, or what says so in SUBRUNNER_SANDBOX or your "
+            "configuration.",
+        )
+    return "require"
+
+
+def opened(prepared: Prepared) -> Prepared:
+    """Open the run's sandbox; nothing has run.
+
+    Raises:
+        ProtectionError: It is required, and does not hold here.
+        UsageError: The user's configuration is wrong about it.
+    """
+    if prepared.mode == "off":
+        return prepared
+    # A run without a sandbox need not pay for this.
+    from runner.sandbox.opening import Extra, open_sandbox  # noqa: PLC0415
+
+    settings = prepared.config.sandbox
+    sandbox = open_sandbox(
+        prepared.mode,
+        prepared.root,
+        prepared.state,
+        prepared.environ,
+        Extra(read=settings.read, write=settings.write),
+    )
+    return replace(prepared, sandbox=sandbox)
 
 
 def state_of(
@@ -256,7 +333,11 @@ def _check_fixable(workflow: Workflow, names: Sequence[str]) -> None:
 
 
 def _granted(
-    steps: Iterable[Step], options: Options, grants: Grants, environ: Mapping[str, str]
+    steps: Sequence[Step],
+    options: Options,
+    grants: Grants,
+    environ: Mapping[str, str],
+    config: UserConfig,
 ) -> dict[str, str]:
     """Return the granted secrets that these steps ask for.
 
@@ -264,6 +345,7 @@ def _granted(
         NotGranted: A secret or the network is asked for and not granted.
         UsageError: A granted secret is not in the environment.
     """
+    _check_model_keys(steps, config, options, environ)
     secrets: dict[str, str] = {}
     for step in _all(steps):
         if isinstance(step.kind, Push) and options.no_push:
@@ -289,8 +371,64 @@ def _granted(
                     f"the granted secret {name!r} is not set",
                     hint=f"Set {name} in the environment.",
                 )
+            _check_secret(name, environ[name])
             secrets[name] = environ[name]
     return secrets
+
+
+def _check_secret(name: str, value: str) -> None:
+    """Refuse a value that cannot be hidden without hiding half of every text.
+
+    Raises:
+        UsageError: It is too short, or a word.
+    """
+    from runner.workspace.secretforms import SHORTEST  # noqa: PLC0415  few runs have secrets
+
+    size = len(value.strip().encode("utf-8", "surrogateescape"))
+    if size < SHORTEST:
+        why = f"it has {size} bytes, and what is shorter than {SHORTEST} cannot be hidden"
+    elif value.strip().casefold() in _WORDS or len(set(value.strip())) < 3:
+        why = "it is a word that any text may hold"
+    else:
+        return
+    raise UsageError(
+        f"the granted secret {name!r} is no secret: {why}",
+        hint=f"Give {name} a long random value, or pass what is no secret by the step's `env`.",
+    )
+
+
+def known_secrets(prepared: Prepared) -> frozenset[str]:
+    """Return the values that nothing of a run may tell: granted ones, and the environment's own."""
+    environ, config = prepared.environ, prepared.config
+    declared = (*config.providers.values(), *prepared.options.providers.values())
+    keys = {one.key_env: "" for one in declared if one.key_env in environ}
+    # Under a name that tells, whatever the user's configuration calls it.
+    named = {f"{name}_KEY": environ[name] for name in keys if name}
+    values = secret_values({**environ, **named}, sure=True)
+    return frozenset({*prepared.secrets.values(), *values})
+
+
+def _check_model_keys(
+    steps: Iterable[Step], config: UserConfig, options: Options, environ: Mapping[str, str]
+) -> None:
+    """Refuse to hand a command what models are asked with: by its name, or by another.
+
+    Raises:
+        NotGranted: A step names or inherits such a key.
+    """
+    asked = {name: step for step in _all(steps) for name in (*step.secrets, *step.inherit)}
+    if not asked:
+        return
+    declared = (*config.providers.values(), *options.providers.values())
+    keys = ({one.key_env for one in declared if one.key_env} | key_variables()) - _SHARED
+    values = {environ[name] for name in keys if environ.get(name)}
+    for name, step in asked.items():
+        if name in keys or environ.get(name, "") in values:
+            raise NotGranted(
+                f"step {step.id!r} asks for {name!r}, which is a model's key: "
+                "no command is given one",
+                hint="Use another key for what the command does, in a variable of its own.",
+            )
 
 
 def _budget(asked: Budget, options: Options, ceilings: Budget) -> Budget:

@@ -152,11 +152,12 @@ def main_said(said: Iterable[Event]) -> list[str]:
 def attempted(recorded: Recorded, step: str, number: int) -> Attempted | None:
     """Return what is known of an attempt that was under way; `None`: it begins afresh."""
     flight = recorded.flights.get(step)
-    if flight is None or flight.asked is None or flight.asked.number != number:
+    since = flight.said_since(number) if flight is not None else None
+    if flight is None or since is None:
         return None
     own = [
         event
-        for event in recorded.said[flight.said_from :]
+        for event in recorded.said[since:]
         if getattr(event, "step", "") == step and getattr(event, "attempt", 0) == number
     ]
     asked = [event.conversation for event in own if isinstance(event, ModelAsked)]

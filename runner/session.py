@@ -29,7 +29,7 @@ from runner.frozen import frozen
 from runner.modelside import ModelSide
 from runner.outcome import Status, StepOutcome
 from runner.plan import HOST
-from runner.prepare import plan_of
+from runner.prepare import known_secrets, plan_of
 from runner.report import Tally, exit_code
 from runner.telemetry.carrier import carrier_of
 from runner.telemetry.file import NAME as TRACE_FILE
@@ -63,6 +63,8 @@ class Resumed:
     wishes: ResumeOptions
     past: Sequence[Record]
     """All that the journal has, read once: a long run's takes longer than anything else here."""
+    left: int = 0
+    """Processes that the run had left, and that worked until they were ended just now."""
 
 
 async def open_tree(prepared: Prepared) -> Tree:
@@ -77,12 +79,14 @@ async def open_repository(prepared: Prepared) -> Repository | None:
     """Open the repository around the work tree; `None` where there is none."""
     # A run that does not look at git does not pay for this import.
     from runner.git import Repository  # noqa: PLC0415
+    from runner.secretscan import Scanner  # noqa: PLC0415
 
     return await Repository.open(
         prepared.root,
         state=prepared.state,
         filters=prepared.config.filters,
         protected=prepared.config.protected_branches,
+        scanner=Scanner(known_secrets(prepared), prepared.config.allow_secrets),
     )
 
 
@@ -111,10 +115,13 @@ class Session:
         self.prepared, self.journal, self.run_id = prepared, journal, run_id
         self.outside = outside or Outside()
         self.sinks, self.policy = [*sinks], policy
-        self.mask = Mask(prepared.secrets.values())
+        self.mask = Mask(known_secrets(prepared))
         self.tally = Tally()
         self.resumed = resumed
         self.began = time.monotonic() - (resumed.recorded.seconds if resumed else 0.0)
+        self.epoch = time.time() - time.monotonic()
+        """When the monotonic clock was 0, by the clock of the beginning: one that is set meanwhile
+        must neither use up nor give back the run's time."""
         self.run_dir = prepared.state / "runs" / run_id
         self.life = resumed.recorded.lives + 1 if resumed else 1
         self.carrier = carrier_of(prepared.environ, run_id, self.life)
@@ -133,7 +140,7 @@ class Session:
         """Journal an event, then tell everybody."""
         if self.mask:
             event = self.mask.noun(event)
-        at = time.time()
+        at = self.epoch + time.monotonic()
         if not isinstance(event, CommandOutput):
             self.journal.append(self.run_id, event, at=at)
             self.tally.add(event)
@@ -175,7 +182,9 @@ class Session:
             outlook=lambda kind, roles, irreversible: self.model_side.outlook(
                 run, kind, roles, irreversible
             ),
-            shell=prepared.grants.shell,
+            shell=prepared.grants.shell or prepared.contains_agents,
+            network=prepared.grants.network,
+            sandbox=prepared.sandbox,
             run_command=self.outside.run_command,
         )
         run = Run(ports)
@@ -243,13 +252,15 @@ class Session:
         resumed = self.resumed
         if resumed is None:
             self.emit(self._started(repo))
+            if self.prepared.sandbox and (warning := self.prepared.sandbox.held.warning):
+                self.emit(Notice(warning))
         else:
             from runner.engine.rejoin import Rejoin  # noqa: PLC0415  few runs are resumed
 
             for record in resumed.past:
                 self.tally.add(record.event)
             steps = self.prepared.steps
-            rejoin = Rejoin(run, resumed.recorded, steps, resumed.wishes)
+            rejoin = Rejoin(run, resumed.recorded, steps, resumed.wishes, resumed.left)
             await rejoin.look()
             self.emit(
                 RunResumed(
@@ -318,7 +329,7 @@ class Session:
             budget_default=prepared.defaults,
             scripted=prepared.scripted and not prepared.options.no_models,
             replayed=prepared.options.replay is not None,
-            sandbox="none",
+            sandbox=prepared.sandbox.held.words if prepared.sandbox else "off",
             git_before=repo.facts.head if repo else "",
             branch=repo.facts.branch if repo else "",
             steps=tuple(plan_of(step) for step in prepared.steps),
@@ -379,6 +390,8 @@ class Session:
     async def _uncommitted(self, run: Run) -> tuple[str, ...]:
         """Return what autofix and mends changed and no commit took up; keep it as a patch."""
         tree = run.ports.tree or self._late
+        if tree is None and run.mended:
+            tree = await run.ports.late_tree()  # an autofix of an earlier life is in the tree
         if tree is None or not run.start_tree:
             return ()
         end = await run.snapshot_of(tree, "", "end")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
+    from runner.workspace.commands import Command
+
 TOOL_NAMES = ("read_file", "edit_file", "write_file", "list", "grep", "check", "shell")
 """Every tool that an agent's front matter can name, in the order of the wire."""
 
@@ -36,13 +38,17 @@ class Permit:
     """Why a path may not be written, as a sentence for the model."""
     wrote: Callable[[str, bytes], None] | None = None
     """Told of each file that a tool is about to write, and with what; in the tool's own thread."""
+    keeps: Callable[[str], Awaitable[None]] | None = None
+    """Records what somebody else has left at a path, before a file tool writes there."""
     settled: Callable[[], Awaitable[None]] | None = None
     """Records the tree after a call that may have changed it, before the call counts as done: a
     resumed run goes back to there."""
     check: Callable[[], Awaitable[str]] | None = None
     """Runs the step's own command and says how it ended; `None` where the step has none."""
     shell: bool = False
-    """Whether a free shell is granted."""
+    """Whether a shell may be used: it was granted, or the sandbox holds."""
+    confine: Callable[[Command], Command] | None = None
+    """Keeps what the shell runs to what may be written here; `None` where nothing does."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """The whole environment of shell commands, but for what `traced` adds."""
     traced: Callable[[str], Mapping[str, str]] | None = None

@@ -50,6 +50,7 @@ _RESULT_BYTES = 20_000
 _OUTPUT_BYTES = 6_000
 _MOST_SHELL_SECONDS = 300
 _CHANGING = frozenset({"edit_file", "write_file", "shell", "check", "delegate"})
+_WRITING = frozenset({"edit_file", "write_file"})
 _EVEN_FAILED = frozenset({"shell", "check", "delegate"})
 """Tools that may have changed files although they failed."""
 INTERRUPTED = (
@@ -134,6 +135,10 @@ class Hands:
         if tool != "delegate" and tool not in self.permit.tools:
             return f"`{tool}` is not permitted here."
         return ""
+
+    def forget_call(self) -> None:
+        """Let a call that was cut off be made again: it came to nothing."""
+        self._last, self._repeats = "", 0
 
 
 class DelegateTask(BaseModel):
@@ -256,18 +261,18 @@ async def shell(ctx: RunContext[Hands], command: str, seconds: int = 60) -> str:
     if not hands.permit.shell:
         raise ToolFailed("A shell is not granted here. Use the file tools and `check`.")
     traced = hands.permit.traced
-    result = await run_command(
-        Command(
-            argv=("bash", "-c", command),
-            cwd=hands.permit.root,
-            env={
-                **hands.permit.environment,
-                **(traced(ctx.tool_call_id or "") if traced else {}),
-            },
-            timeout=float(min(max(seconds, 1), _MOST_SHELL_SECONDS)),
-            log=None,
-        )
+    asked = Command(
+        argv=("bash", "-c", command),
+        cwd=hands.permit.root,
+        env={
+            **hands.permit.environment,
+            **(traced(ctx.tool_call_id or "") if traced else {}),
+        },
+        timeout=float(min(max(seconds, 1), _MOST_SHELL_SECONDS)),
+        log=None,
     )
+    confine = hands.permit.confine
+    result = await run_command(confine(asked) if confine else asked)
     how = "ended by its time limit" if result.timed_out else f"exit code {result.exit_code}"
     output = hands.bounded(result.head + result.tail, "output of the command")
     return f"{how}\n{output}"
@@ -326,6 +331,8 @@ class _Guarded(WrapperToolset[Hands]):
             refusal = hands.refusal(name, tool_args, ctx.run_step)
             if refusal:
                 raise ToolFailed(refusal)
+            if name in _WRITING and hands.permit.keeps is not None:
+                await hands.permit.keeps(str(tool_args["path"]))
             result: str = await super().call_tool(name, tool_args, ctx, tool)
         except (ModelRetry, ToolFailed, OSError) as error:
             reason, seconds = hands.mask(_reason(error)), time.monotonic() - began
@@ -363,6 +370,7 @@ async def _of_earlier_life(
     # Counted as it was then; what came of that is recorded.
     hands.refusal(name, arguments, ctx.run_step)
     if settled is None:
+        hands.forget_call()
         hands.emit(
             ToolCalled(
                 hands.step,
@@ -376,6 +384,8 @@ async def _of_earlier_life(
             )
         )
         raise ToolFailed(INTERRUPTED)
+    if settled.result == INTERRUPTED:
+        hands.forget_call()
     if settled.failed:
         raise ToolFailed(settled.result)
     return settled.result
@@ -398,6 +408,8 @@ def recount(hands: Hands, calls: Mapping[str, ToolCallPart]) -> None:
             arguments = check.validate_python(part.args_as_dict())
             # Any number that no step of this life has.
             hands.refusal(event.tool, arguments, -2 - number)
+            if event.result == INTERRUPTED:
+                hands.forget_call()
 
 
 def toolset(names: Sequence[str]) -> WrapperToolset[Hands]:

@@ -21,10 +21,12 @@ from runner.money import Purse
 from runner.outcome import Mend, Usage, add_cost
 from runner.outlook import VALUE_OF_TIME, Known, outlook_of
 from runner.plan import MAIN
+from runner.prepare import known_secrets
 from runner.price import Remembered
 from runner.recalled import attempted, main_talk, money_of
 from runner.subagent import SubagentTask, run_subagent
 from runner.whatif import Assumptions, baseline, observed
+from runner.workspace.environment import secret_values
 from runner.workspace.masking import Mask
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ class ModelWorkers:
         assert options.replay is None or prepared.tape, "a replay never reaches the network"
         self._purse = Purse("run", usd=prepared.budget.usd, tokens=prepared.budget.tokens)
         self._purse.carry(spent.usd, spent.tokens, disputed=spent.disputed)
-        mask = Mask(prepared.secrets.values())
+        # As the journal's own, so that it has what was sent.
+        mask = Mask({*known_secrets(prepared), *secret_values(prepared.environ)})
         self._mask = mask.text if mask else str
         self._listeners, self._choices = emit, prepared.choices
         self._roster, self._root = tuple(prepared.agents.values()), prepared.root

@@ -10,6 +10,9 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+# For fixtures of whole modules as well, which run before the one below.
+os.environ["SUBRUNNER_SANDBOX"] = "off"
+
 
 @pytest.fixture(autouse=True)
 def _private_world(

@@ -41,6 +41,7 @@ CONFIGURATION = {
     "prices": "### `prices`",
     "caches": "### `caches`",
     "grants": "### `grants`",
+    "sandbox": "### `sandbox`",
     "ceilings": "### `ceilings`",
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,4 +66,18 @@ def invoke(argv: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         tell("runner: interrupted")
         return INTERRUPTED
+    except (OSError, BaseExceptionGroup) as error:
+        if not _is_short_of_files(error):
+            raise
+        tell("runner: too many open files: neither a file nor a process could be begun")
+        tell("  Raise the limit, as with `ulimit -n 1024`; then: runner exec, or runner resume")
+        return 1
     return code if isinstance(code, int) else 0
+
+
+def _is_short_of_files(error: BaseException) -> bool:
+    """Tell whether the process, or the machine, has no more room for open files."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(map(_is_short_of_files, group.exceptions))
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)

@@ -54,6 +54,7 @@ COMMANDS: Mapping[str, Entry] = {
     "hook": Entry(_YOURS, "hook", "Run the workflow whenever Claude Code stops."),
     "allow": Entry(_YOURS, "allow", "Let hooks run this repository's workflow as it is."),
     "measure": Entry(_YOURS, "measure", "Print what chores cost in your agents' own logs."),
+    "doctor": Entry(_YOURS, "doctor", "Try every protection here, and say how to get more."),
     "completion": Entry(_YOURS, "completion", "Print the completion script for a shell."),
 }
 
@@ -153,6 +154,5 @@ def print_version(ctx: click.Context, param: click.Parameter, value: Any) -> Non
 )
 def root() -> None:
     """Run a workflow: commands first, then a cheap agent, the main agent last.
-
     While every command passes, a run costs no token and needs no key.
-    """
+    """  # noqa: D205  one paragraph: the first help page is to fit a screen

@@ -22,6 +22,7 @@ from runner.errors import RunnerError, UsageError
 from runner.events import CommandOutput, RunResumed, RunStarted, TimedSink
 from runner.frozen import frozen
 from runner.report import SCHEMA, Tally, to_json
+from runner.workspace.processes import close_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -76,7 +77,8 @@ def drive(
 ) -> Report:
     """Run a workflow to its end and write what `output` asks for."""
     run = partial(execute, target, options=options)
-    return _drive(run, cwd=cwd, state_dir=options.state_dir, output=output, environ=environ)
+    where = typed(cwd, options.state_dir)
+    return _drive(run, cwd=cwd, where=where, output=output, environ=environ)
 
 
 def drive_again(
@@ -89,19 +91,22 @@ def drive_again(
 ) -> Report:
     """Resume a run, bring it to its end, and write what `output` asks for."""
     run = partial(execute_again, run_id, options=options)
-    return _drive(run, cwd=cwd, state_dir=options.state_dir, output=output, environ=environ)
+    where = typed(cwd, options.state_dir)
+    return _drive(run, cwd=cwd, where=where, output=output, environ=environ, resumed=True)
 
 
 def _drive(
     run: Callable[..., Coroutine[Any, Any, Report]],
     *,
     cwd: Path,
-    state_dir: Path | None,
+    where: str,
     output: Output,
     environ: Mapping[str, str],
+    resumed: bool = False,
 ) -> Report:
+    close_to_others()
     with ExitStack() as stack:
-        audience = Audience(stack, output, typed(cwd, state_dir), environ)
+        audience = Audience(stack, output, where, environ, resumed=resumed)
         going = partial(run, cwd=cwd, sinks=audience.sinks, environ=environ, handle_signals=True)
         try:
             audience.report = report = anyio.run(going)
@@ -118,7 +123,13 @@ class Audience:
     """
 
     def __init__(
-        self, stack: ExitStack, output: Output, where: str, environ: Mapping[str, str]
+        self,
+        stack: ExitStack,
+        output: Output,
+        where: str,
+        environ: Mapping[str, str],
+        *,
+        resumed: bool,
     ) -> None:
         self.report: Report | None = None
         """Set once the run has one; before, only what was heard can be told."""
@@ -146,7 +157,7 @@ class Audience:
         stack.callback(console.close)
         heard: list[Sink] = [console, *exports]
         if output.events is not None:
-            heard.append(_event_writer(stack, output.events, github=self.github))
+            heard.append(_event_writer(stack, output.events, resumed=resumed, github=self.github))
         if self._job is not None:
             heard.append(self._job)
         if self._job is not None or output.wants_report:
@@ -243,19 +254,34 @@ def _harmless_json() -> Callable[[str], str]:
     return harmless_json
 
 
-def _event_writer(stack: ExitStack, name: str, *, github: bool) -> EventWriter:
-    """Return a sink that writes each event as one line of JSON as soon as it happens."""
+def _event_writer(stack: ExitStack, name: str, *, resumed: bool, github: bool) -> EventWriter:
+    """Return a sink that writes each event as one line of JSON as soon as it happens.
+
+    What a resumed run adds goes behind what its earlier processes wrote.
+    """
     if name == "-":
         return EventWriter(sys.stdout, change=_harmless_json() if github else None)
     path = Path(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("w", encoding="utf-8")
+        stream = path.open("a" if resumed else "w", encoding="utf-8")
+        if resumed and _is_torn(path):
+            stream.write("\n")  # a killed process may have left half a line
     except OSError as error:
         raise UsageError(f"--events {name}: {error.strerror}") from error
     writer = EventWriter(stream)
     stack.callback(writer.close)
     return writer
+
+
+def _is_torn(path: Path) -> bool:
+    """Tell whether a file ends in the middle of a line."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
 
 
 class EventWriter(TimedSink):

@@ -35,6 +35,13 @@ state_option = click.option(
     help="Keep journals, logs and snapshots in DIR.",
 )
 
+sandbox_option = click.option(
+    "--sandbox",
+    type=click.Choice(["auto", "require", "off"]),
+    help="Confine commands as far as that holds here, refuse to run where it does not, or let "
+    "them reach the whole machine. [auto]",
+)
+
 
 def completing(what: str) -> Callable[..., list[CompletionItem]]:
     """Return what a shell's completion calls: a function of `runner.cli.complete`, by name."""
@@ -175,6 +182,7 @@ _RUN_OPTIONS: Sequence[Callable[[Any], Any]] = (
         "-j", "--jobs", type=click.IntRange(min=1), metavar="N", help="Steps at once. [cores]"
     ),
     click.option("--fail-fast", is_flag=True, help="Start nothing new after a failure."),
+    sandbox_option,
     click.option("--allow-shell", is_flag=True, help="Grant agents a shell without a sandbox."),
     click.option("--allow-network", is_flag=True, help="Grant agents' commands the network."),
     click.option(
@@ -211,6 +219,7 @@ def options_from(given: Mapping[str, Any], environ: Mapping[str, str]) -> Option
         allow_network=given["allow_network"],
         allow_uncommitted=given["allow_uncommitted"],
         trust_checkout_auth=given["trust_checkout_auth"],
+        sandbox=given["sandbox"],
         trace_content=given.get("trace_content", False),
         record=given.get("record"),
         replay=given.get("replay"),

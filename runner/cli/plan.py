@@ -16,11 +16,12 @@ from runner.advice import means_of
 from runner.cli.options import completing, options_from, run_options
 from runner.cli.output import print_text
 from runner.console.style import duration
+from runner.errors import ProtectionError
 from runner.frozen import frozen
 from runner.git import Repository
 from runner.loader.build import DEFAULT_SECONDS, DEFAULT_USD
 from runner.plan import MAIN, Commit, Options, Prompt, Push, Run, UserConfig, Uses
-from runner.prepare import Prepared, find_and_load, prepare, work_tree
+from runner.prepare import Prepared, find_and_load, opened, prepare, work_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,6 +110,19 @@ def _place(facts: Facts) -> Iterator[str]:
     yield _row("workflow", f"{prepared.workflow.name}   {prepared.workflow.file}")
     yield _row("tree", f"{prepared.root}   {_state(facts)}")
     yield _row("steps", f"{len(prepared.steps)}, at most {jobs} at once")
+    yield _row("sandbox", _sandbox(prepared))
+
+
+def _sandbox(prepared: Prepared) -> str:
+    """Say what confines commands here, as a run would find it."""
+    try:
+        sandbox = opened(prepared).sandbox
+    except ProtectionError as error:
+        return f"required, and it would not run: {error.message}"
+    if sandbox is None:
+        return "off: commands can reach the whole machine"
+    required = ", required" if prepared.mode == "require" else ""
+    return f"{sandbox.held.words}{required}"
 
 
 def _state(facts: Facts) -> str:

@@ -334,7 +334,8 @@ def _run_advice(report: Report) -> str:
             return "give it more: --budget USD, or `budget` in the workflow file"
         case 6:
             return (
-                "check the model's key, name and provider; nothing here was held against the code"
+                "check the model's key, name and provider, or try later; nothing here was held "
+                "against the code"
             )
         case 7:
             return "commit them, add a commit step, or pass --allow-uncommitted"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from runner.engine.confining import need_of_step
 from runner.errors import RunnerError, UsageError
 from runner.events import CommandFinished, CommandOutput, CommandStarted
 from runner.expressions import render
@@ -16,7 +18,9 @@ from runner.outcome import CommandResult
 from runner.telemetry.carrier import without_export
 from runner.workspace.commands import Command
 from runner.workspace.environment import clean_environment
+from runner.workspace.masking import Mask
 from runner.workspace.output import recall
+from runner.workspace.plainfile import plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from runner.engine.state import Run
     from runner.events import Purpose
     from runner.plan import Step, ValueType
+    from runner.sandbox import Need
 
 GRACE = 2.0
 """Seconds between TERM and KILL."""
@@ -85,7 +90,9 @@ def directory(run: Run, shell: Shell) -> Path:
 
 async def execute(run: Run, shell: Shell, text: str, purpose: Purpose) -> CommandResult:
     """Run a command line of a step through its shell."""
-    output_path(run, shell.shown).unlink(missing_ok=True)
+    outputs = output_path(run, shell.shown).parent
+    shutil.rmtree(outputs, ignore_errors=True)
+    outputs.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = Command(
         argv=(*shell.step.shell, text),
         cwd=directory(run, shell),
@@ -94,22 +101,33 @@ async def execute(run: Run, shell: Shell, text: str, purpose: Purpose) -> Comman
         log=run.log_path(shell.shown, purpose),
         grace=CLOSING_GRACE if run.close_by else GRACE,
     )
-    return await watch(run, shell.shown, command, text, purpose)
+    need = need_of_step(run, shell, outputs)
+    result = await watch(run, shell.shown, command, text, purpose, need)
+    if not result.passed:
+        # Nobody reads them, and they are not masked.
+        shutil.rmtree(outputs, ignore_errors=True)
+    return result
 
 
 async def watch(
-    run: Run, shown: str, command: Command, text: str, purpose: Purpose
+    run: Run, shown: str, command: Command, text: str, purpose: Purpose, need: Need | None
 ) -> CommandResult:
-    """Run any command and tell the listeners."""
+    """Run any command and tell the listeners; *need* is what the run's sandbox lets it reach."""
     emit, number = run.ports.emit, run.next_command()
     emit(CommandStarted(shown, purpose, text, number, command.argv))
     env = without_export(command.env) if purpose == "agent" else command.env
     # What the author declared is not told another span than the one that he chose.
     env = {**run.ports.carrier.command(number), **env}
     command = replace(command, mask=run.ports.mask, env=env)
+    sandbox = run.ports.sandbox
+    confined = command if sandbox is None or need is None else sandbox.confine(command, need)
     result = await run.ports.run_command(
-        command, on_line=lambda line: emit(CommandOutput(shown, line))
+        confined, on_line=lambda line: emit(CommandOutput(shown, line))
     )
+    if not result.passed and sandbox is not None and need is not None:
+        from runner.sandbox.kept import kept_from  # noqa: PLC0415  only a failure needs it
+
+        result = replace(result, denial=kept_from(sandbox, command, need, result))
     emit(
         CommandFinished(
             shown,
@@ -121,6 +139,7 @@ async def watch(
             output_bytes=result.total_bytes,
             log=str(result.log or ""),
             number=number,
+            denial=result.denial,
         )
     )
     return result
@@ -173,22 +192,25 @@ def result_of(run: Run, ended: CommandFinished) -> CommandResult | None:
         tail=tail,
         total_bytes=ended.output_bytes,
         log=log,
+        denial=ended.denial,
     )
 
 
 def output_path(run: Run, shown: str) -> Path:
     """Return the file that a step's command may write its outputs to."""
-    return run.ports.run_dir / "outputs" / f"{shown.replace('/', '~')}.json"
+    return run.ports.run_dir / "outputs" / shown.replace("/", "~") / "outputs.json"
 
 
 def read_outputs(run: Run, shell: Shell) -> dict[str, Any]:
     """Read what the command wrote to `$SUBRUNNER_OUTPUT`.
 
     Raises:
-        RunnerError: It is no JSON object, too large, or not of the declared types.
+        RunnerError: It is no JSON object, too large, not of the declared types, or holds a secret.
     """
     path = output_path(run, shell.shown)
-    if not path.is_file():
+    data = plain_bytes(path, OUTPUT_LIMIT + 1)
+    _hide_outputs(run, path, data)
+    if data is None:
         missing = ", ".join(shell.step.outputs)
         if missing:
             raise RunnerError(
@@ -196,16 +218,46 @@ def read_outputs(run: Run, shell: Shell) -> dict[str, Any]:
                 hint='Write them as JSON: echo \'{"name": "value"}\' > "$SUBRUNNER_OUTPUT"',
             )
         return {}
-    if path.stat().st_size > OUTPUT_LIMIT:
+    if len(data) > OUTPUT_LIMIT:
         raise RunnerError(f"step {shell.shown!r} wrote more than {OUTPUT_LIMIT:,} bytes of outputs")
     try:
-        value = json.loads(path.read_text("utf-8"))
+        value = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise RunnerError(f"step {shell.shown!r} wrote outputs that are no JSON: {error}") from None
+    if _holds_secret(run, value):
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise RunnerError(
+            f"step {shell.shown!r} wrote a secret to its outputs",
+            hint="Outputs go to steps that do not name the secret: let those name it themselves.",
+        )
     problem = wrong_type(value, shell.step.outputs)
     if problem:
         raise RunnerError(f"step {shell.shown!r} wrote bad outputs: {problem}")
     return value
+
+
+def _hide_outputs(run: Run, path: Path, data: bytes | None) -> None:
+    """Leave nothing on disk that is masked elsewhere, nor what lies beside the outputs."""
+    mask = run.ports.mask
+    if not mask or not path.parent.is_dir():
+        return
+    if data is None or any(mask.spans(data)):
+        shutil.rmtree(path.parent, ignore_errors=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if data is not None and not path.exists():
+        path.write_text(mask.text(data.decode("utf-8", "replace")), "utf-8")
+        path.chmod(0o600)
+    for other in path.parent.iterdir():
+        if other.is_dir() and not other.is_symlink():
+            shutil.rmtree(other, ignore_errors=True)
+        elif other != path:
+            other.unlink(missing_ok=True)
+
+
+def _holds_secret(run: Run, value: object) -> bool:
+    """Tell whether outputs hold a granted secret, however they spell it."""
+    granted = Mask(run.ports.secrets.values())
+    return bool(granted) and granted.noun(value) != value
 
 
 def wrong_type(value: object, declared: Mapping[str, ValueType]) -> str:

@@ -17,12 +17,14 @@ from runner.engine.roles import changed_paths
 from runner.engine.state import SubagentAsk
 from runner.events import AttemptFinished, AttemptStarted, GitFact, GitIntent
 from runner.expressions import render
+from runner.flight import WORDING
 from runner.git.message import by_rule, listed, problems, with_trailers
 from runner.globs import matches_any
 from runner.outcome import Attempt, Done, Rung, Status, StepOutcome, Verdict
 from runner.plan import Commit, Run
 from runner.text import fence, head_tail, one_line
 from runner.tools import Permit
+from runner.workspace.plainfile import plain_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +34,16 @@ if TYPE_CHECKING:
     from runner.git import Staged
 
 
+MESSAGE_LIMIT = 1_000_000
+"""Bytes of a message that a hook may leave."""
+
+
 @dataclass(slots=True)
 class Committing(Shipping):
     """One commit step under way."""
+
+    hooked: Staging | None = None
+    """What the hook passed on that an earlier life was cut off in."""
 
     def kind(self) -> Commit:
         """Return what the step asks for."""
@@ -51,7 +60,8 @@ class Committing(Shipping):
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with self.graph.run.alone(lock, self.shown):
+        in_tree = flight is not None and bool(flight.base)
+        async with self.graph.run.alone(lock, self.shown, in_tree=in_tree):
             for _ in range(ROUNDS):
                 outcome = await self._round()
                 if outcome is not None:
@@ -73,12 +83,14 @@ class Committing(Shipping):
         staged = await self.stage_on(now)
         if staged is None:
             return self.end(Status.SKIPPED, "nothing to commit")
+        await self.repo().refuse_keys(staged)
         if (said := self._said_before(staged)) is not None:
             return await self._commit(staged, said, checks)
         hooked = await self._pre_commit(staged, now)
         if not isinstance(hooked, tuple):
             return hooked
         staged, index_only = hooked
+        await self.repo().refuse_keys(staged)
         if staged.left_out or staged.partly or index_only:
             broken = await self._clean(staged, checks)
             if broken:
@@ -109,8 +121,10 @@ class Committing(Shipping):
         if not wanted(self, "pre-commit"):
             return staged, False
         earlier = len(self.attempts)
-        staging = Staging(self, staged, now)
-        failed = await self._climb_hook(staging)
+        staging, failed = self._passed_on(staged), None
+        if staging is None:
+            staging = Staging(self, staged, now)
+            failed = await self._climb_hook(staging)
         touched = await self._touched(now)
         if touched:
             models = (a for a in self.attempts[earlier:] if a.rung is not Rung.COMMAND)
@@ -152,9 +166,18 @@ class Committing(Shipping):
             # Somebody else has committed it all: nothing is left that the hook could judge.
             await self._undo(flight)
             return None
-        failed = await self._climb_hook(Staging(self, staged, now), flight)
-        await self._touched(flight.held_on)
+        staging = Staging(self, staged, now)
+        failed = await self._climb_hook(staging, flight)
+        touched = await self._touched(flight.held_on)
+        if staging.ran and not touched:
+            self.hooked = staging
         return failed
+
+    def _passed_on(self, staged: Staged) -> Staging | None:
+        """Return what the hook has just passed on, where it is what is staged now; once."""
+        hooked, self.hooked = self.hooked, None
+        same = hooked and (hooked.staged.tree, hooked.staged.parent) == (staged.tree, staged.parent)
+        return hooked if same else None
 
     async def _undo(self, flight: Flight) -> None:
         """Undo the mends of a hook that an earlier life left in the tree."""
@@ -221,7 +244,8 @@ class Committing(Shipping):
                 if failed is not None:
                     return failed
             # Hooks may write what is no UTF-8; git keeps such bytes, and so does the commit.
-            return file.read_text("utf-8", "surrogateescape")
+            message = plain_bytes(file, MESSAGE_LIMIT) or b""
+            return message.decode("utf-8", "surrogateescape")
 
     def _lifted(self, mended: Sequence[str]) -> list[str]:
         """Return the mended paths that are protected unless a step's `fix.write` names them."""
@@ -258,8 +282,8 @@ class Committing(Shipping):
 
     async def _ask(self, name: str, staged: Staged) -> str:
         """Ask a cheap subagent for a message; whatever it says is checked like any other."""
-        run, key = self.graph.run, f"{self.shown}:message"
-        before = self.flight.open if self.flight and self.flight.job == key else None
+        run, key = self.graph.run, f"{self.shown}:{WORDING}"
+        before = self.flight.wording if self.flight else None
         number = before.number if before else self.begun + 1
         begun = before.job_from if before else self.begun
         self.begun = max(self.begun, number)
@@ -385,10 +409,12 @@ class Staging:
     staged: Staged
     seen: str
     """Tree that it was staged from."""
+    ran: bool = False
+    """Whether the hook has seen it in this life: then the private index has what it staged."""
 
     async def renew(self) -> Staged:
         """Stage anew where a hook, or a mend, has changed files since."""
-        step = self.committing
+        step, self.ran = self.committing, True
         current = await step.graph.run.snapshot(step.shown, "before hook")
         if current != self.seen:
             self.staged, self.seen = await step.stage_on(current) or self.staged, current

@@ -13,7 +13,7 @@ from runner.engine.commands import Shell, read_outputs
 from runner.engine.jobs import job_of
 from runner.engine.ladder import Climb
 from runner.engine.names import GitView, Names, asks_git, untrusted_inputs
-from runner.engine.state import shown_id
+from runner.engine.state import CUT_OFF, Halted, shown_id
 from runner.errors import JournalError, RunnerError
 from runner.events import StepFinished, StepStarted
 from runner.expressions import render
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from runner.plan import Step
 
 MET = frozenset({Status.SUCCEEDED, Status.SKIPPED})
-_CUT_OFF = (3, 6)
 _UNMET = "if: "
 """Before the condition that did not hold, in the reason of a step that was skipped for it."""
 
@@ -164,7 +163,9 @@ class Graph:
         self, step: Step, shown: str, done: Mapping[str, StepOutcome]
     ) -> StepOutcome | None:
         unmet = [need for need in step.needs if not self._met(need, done[need])]
-        if self.run.stop and step.when != "always":
+        # Without provider or money an agent that is to run `always` has nobody to ask.
+        lost = self.run.stop_code in CUT_OFF and not isinstance(step.kind, Run | Uses)
+        if self.run.stop and (lost or step.when != "always"):
             status = Status.CANCELLED if self.run.stop_code else Status.SKIPPED
             return StepOutcome(shown, status, reason=self.run.stop)
         if step.when == "success" and unmet:
@@ -196,6 +197,9 @@ class Graph:
         except JournalError:
             # What is not written down must not be acted on: the whole run ends.
             raise
+        except Halted:
+            seconds = time.monotonic() - began
+            return StepOutcome(shown, Status.CANCELLED, reason=self.run.stop, seconds=seconds)
         except RunnerError as error:
             return StepOutcome(
                 shown,
@@ -316,7 +320,7 @@ def summed(shown: str, steps: Iterable[Step], inner: Mapping[str, StepOutcome]) 
         if outcome.status not in MET and not (name in lenient and outcome.status is Status.FAILED)
     ]
     # First what was cut off for want of money or of a provider: then so was the whole.
-    first = next((one for one in bad if one.exit_code in _CUT_OFF), next(iter(bad), None))
+    first = next((one for one in bad if one.exit_code in CUT_OFF), next(iter(bad), None))
     return StepOutcome(
         shown,
         first.status if first else Status.SUCCEEDED,

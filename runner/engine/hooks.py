@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runner.engine.commands import Shell, environment, watch
+from runner.engine.commands import Shell, environment, output_path, watch
+from runner.engine.confining import hook_needs
 from runner.engine.jobs import DEFAULT_FIX, scope_within
 from runner.engine.ladder import Job
 from runner.plan import Escalate, Prompt, Retry, Run, Uses
@@ -55,7 +56,10 @@ def hook_job(
     async def once(purpose: Purpose, staged: Staged | None) -> CommandResult:
         hooked = repo.hook_invocation(name, staged=staged, message_file=message_file, push=push)
         assert hooked is not None, "asked for only where the hook is wanted"
-        base = environment(run, Shell(shipping.step, shipping.shown, shipping.names))
+        shell = Shell(shipping.step, shipping.shown, shipping.names)
+        base = environment(run, shell)
+        outputs = output_path(run, shipping.shown).parent
+        outputs.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = Command(
             argv=hooked.argv,
             cwd=repo.facts.root,
@@ -64,7 +68,9 @@ def hook_job(
             log=run.log_path(shipping.shown, name),
             stdin=hooked.stdin or None,
         )
-        return await watch(run, shipping.shown, command, text, purpose)
+        written = (staged.index if staged is not None else None, message_file)
+        async with hook_needs(run, shell, outputs, written) as need:
+            return await watch(run, shipping.shown, command, text, purpose, need)
 
     mends = _mends_anything(run.ports.workflow.steps)
     return Job(

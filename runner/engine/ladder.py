@@ -11,6 +11,7 @@ import anyio
 
 from runner.engine.commands import result_of
 from runner.engine.roles import FOULS, is_file, role_of, who
+from runner.engine.state import CUT_OFF, Halted
 from runner.events import AttemptFinished, AttemptStarted, Decided
 from runner.frozen import frozen
 from runner.outcome import (
@@ -25,7 +26,7 @@ from runner.outcome import (
     add_cost,
 )
 from runner.plan import MAIN
-from runner.policy import AskMain, AskSubagent, GiveUp, Move, Situation
+from runner.policy import AskMain, AskSubagent, GiveUp, Move, Situation, of_command
 from runner.scope import is_test
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from runner.engine.state import Run
     from runner.events import Purpose
     from runner.flight import Flight
+    from runner.outcome import Denial
     from runner.plan import Escalate, Fix, Retry
     from runner.policy import Outlook
     from runner.scope import Scope
@@ -94,16 +96,22 @@ class Climb:
         if known is not None:
             return known
         result = await self._on_shared_tree()
-        if not result.passed:
+        if not result.passed and result.denial is None:
             result = await self._retries(result)
         if result.passed:
             return self._passed(result)
+        if result.denial is not None:
+            return self._denied(result, result.denial)
         if self.job.autofix is None and self.job.fix is None and self.job.escalate is None:
             return self._failed(
                 result, self.read(result), "no model was asked: this step has no fix"
             )
-        async with self.run.alone(self.lock, self.job.shown):
-            return await self._alone(result)
+        try:
+            async with self.run.alone(self.lock, self.job.shown):
+                return await self._alone(result)
+        except Halted:
+            # Others were asked meanwhile, and not answered: nobody is asked to mend this.
+            return self._given_up(self._failed(result, self.read(result), self.run.stop))
 
     # -- rung command ---------------------------------------------------------------------------
 
@@ -134,9 +142,7 @@ class Climb:
         self.seen = "" if moved else after
         if result.passed:
             self.run.saw_pass(self.job.key or self.job.shown, self.seen)
-        verdict = Verdict.PASSED if result.passed else Verdict.HARD
-        if result.passed and purpose == "retry":
-            verdict = Verdict.FLAKY
+        verdict = of_command(result, again=purpose == "retry")
         self._finish(Rung.COMMAND, verdict, ending(result), time.monotonic() - began)
         return result, moved
 
@@ -149,19 +155,24 @@ class Climb:
     async def _retries(self, result: CommandResult) -> CommandResult:
         for _ in range(self.job.retry.attempts - self.retried):
             await anyio.sleep(self.job.retry.delay)
-            async with self.run.sharing(self.lock, self.job.shown):
-                result, _ = await self._observed("retry")
-            if result.passed:
+            try:
+                async with self.run.sharing(self.lock, self.job.shown):
+                    result, _ = await self._observed("retry")
+            except Halted:
+                break
+            if result.passed or result.denial is not None:
                 break
         return result
 
     async def _alone(self, result: CommandResult) -> StepOutcome:
         """Go on with the tree to ourselves: the failure must have been seen on exactly it."""
         result = await self._again_if_moved(result)
-        if not result.passed and self.job.autofix is not None:
+        if not result.passed and self.job.autofix is not None and result.denial is None:
             result = await self._autofix(self.job.autofix)
         if result.passed:
             return self._passed(result)
+        if result.denial is not None:
+            return self._denied(result, result.denial)
         if self.job.fix is None and self.job.escalate is None:
             return self._failed(
                 result, self.read(result), "no model was asked: this step has no fix"
@@ -333,7 +344,7 @@ class Climb:
         first = result_of(self.run, flight.first) if flight.base and flight.first else None
         if first is None:
             return None
-        async with self.run.alone(self.lock, self.job.shown):
+        async with self.run.alone(self.lock, self.job.shown, in_tree=True):
             return await self._mends(first)
 
     def _ended(self) -> tuple[str, CommandResult | None]:
@@ -405,6 +416,13 @@ class Climb:
             packet=host_packet(self.run, self.job, failure, self.attempts, written),
         )
 
+    def _denied(self, result: CommandResult, denial: Denial) -> StepOutcome:
+        """Return the outcome of a command that the sandbox kept something from."""
+        failed = self._failed(result, self.read(result), "")
+        hint = f"{denial.hint[:1].upper()}{denial.hint[1:]}."
+        # Whoever called this run can mend it no more than a model here can.
+        return replace(failed, reason=ending(result), exit_code=4, hint=hint, packet=None)
+
     def _halt(self, tried: Tried) -> None:
         """End the run with the step, before anything else may start: the tree is yet to go back.
 
@@ -439,7 +457,7 @@ class Climb:
 
     def _given_up(self, failed: StepOutcome) -> StepOutcome:
         """Let a resumed run begin the step again whose agents were not asked for the run's end."""
-        cut_off = self.run.stop and not self.job.unmended and self.run.stop_code in _RESUMABLE
+        cut_off = self.run.stop and not self.job.unmended and self.run.stop_code in CUT_OFF
         return replace(failed, exit_code=self.run.stop_code) if cut_off else failed
 
     def _start(self, rung: Rung, model: str | None = None, agent: str = "", role: str = "") -> None:
@@ -456,9 +474,6 @@ class Climb:
     def _record(self, attempt: Attempt, others: tuple[str, ...] = ()) -> None:
         self.attempts.append(attempt)
         self.run.ports.emit(AttemptFinished(self.job.shown, attempt, others=others))
-
-
-_RESUMABLE = (3, 6)
 
 
 def _open_move(flight: Flight | None) -> AskSubagent | AskMain | None:
@@ -492,7 +507,9 @@ def out_of_scope(failure: Failure, scope: Scope) -> bool:
 
 
 def ending(result: CommandResult) -> str:
-    """Say how a command ended, in two or three words."""
+    """Say how a command ended, in two or three words; or what was kept from it."""
+    if result.denial is not None:
+        return f"the sandbox kept from it: {result.denial.what}"
     if result.timed_out:
         return f"timed out after {result.seconds:.0f} s"
     return "passed" if result.passed else f"exit {result.exit_code}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from runner import brief, fingerprints, tamper
+from runner.engine.confining import agents_shell
 from runner.engine.packets import packet_text, tried_line
 from runner.engine.roles import agent_of, is_file, who
 from runner.engine.state import MainAsk, SubagentAsk, Unpaid
@@ -35,6 +37,7 @@ from runner.policy import DIFFERENT, Evidence, judge
 from runner.scope import is_lock, is_test, violations
 from runner.text import one_line
 from runner.tools import Permit
+from runner.workspace.files import LINK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,7 +230,7 @@ class Work:
 
     async def _own(self, before: str, after: str) -> None:
         """Take all that changed for the agent's where it had a shell, which tells nobody."""
-        if self.run.ports.shell:
+        if self.run.shell_wrote():
             await self.run.took(before, after)
 
     # -- asking ------------------------------------------------------------------------------------
@@ -283,9 +286,11 @@ class Work:
             allows=scope.allows,
             why_not=scope.reason,
             wrote=self.run.wrote,
+            keeps=self.run.keep_others,
             settled=lambda: self.run.settled(self.job.shown),
             check=self._check_for_agent,
             shell=self.run.ports.shell,
+            confine=agents_shell(self.run, scope),
             environment=agent_environment(self.run),
             traced=lambda call: self.run.ports.carrier.tool(self.job.shown, number, call),
             turns=turns,
@@ -328,7 +333,7 @@ class Work:
             before=failure,
             after=None,
             passed=False,
-            violations=violations(self.job.scope, changes),
+            violations=violations(self.job.scope, changes, await _targets(tree, changes, after)),
             tampering=(*tampering, *(str(finding) for finding in found)),
             soft_before=self.lenient,
         )
@@ -384,6 +389,15 @@ class Work:
     async def _diff(self, after: str) -> str:
         tree = self.run.ports.tree
         return await tree.diff(self.base, after, limit=20_000) if tree else ""
+
+
+async def _targets(tree: Tree, changes: Sequence[Change], after: str) -> dict[str, str]:
+    """Return what the symbolic links that an attempt left behind point to."""
+    return {
+        change.path: os.fsdecode(await tree.read(after, change.path) or b"")
+        for change in changes
+        if change.after_mode == LINK
+    }
 
 
 def agent_environment(run: Run) -> dict[str, str]:

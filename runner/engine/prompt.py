@@ -10,6 +10,7 @@ import anyio
 
 from runner import brief
 from runner.engine import mend
+from runner.engine.confining import agents_shell
 from runner.engine.jobs import job_of, scope_of
 from runner.engine.ladder import Climb
 from runner.engine.lock import Held
@@ -93,7 +94,12 @@ class Asked:
             hint = self.run.missing([self.role])
             return self._end(Status.FAILED, f"no model for role {self.role!r}", hint=hint)
         run = self.run
-        async with (run.alone if self.writes else run.sharing)(lock, self.shown):
+        in_tree = self.flight is not None and bool(self.flight.prompt_from)
+        async with (
+            run.alone(lock, self.shown, in_tree=in_tree)
+            if self.writes
+            else run.sharing(lock, self.shown)
+        ):
             outcome = await self._ask_and_look()
             if outcome is not None:
                 return outcome
@@ -141,13 +147,13 @@ class Asked:
         run.ports.emit(
             AttemptStarted(self.shown, number, self.rung, model, self.kind.agent, self.role)
         )
-        # Without a shell no tool reaches git: a commit that is made meanwhile is the user's.
-        shell = run.ports.shell and self.writes
-        self.guard = await repo.guard() if repo and shell else None
+        # Without a free shell no tool reaches git: a commit that is made meanwhile is the user's.
+        loose = run.ports.shell and self.writes and not run.confined
+        self.guard = await repo.guard() if repo and loose else None
         asked = await self._ask(text, number)
         tampering = await self._undo_git()
         after = await run.snapshot(self.shown, f"after attempt {number}")
-        if shell:
+        if self.writes and run.shell_wrote():
             await run.took(before, after)
         changes, _ = await run.told_apart(before, after) if self.writes else ((), frozenset[str]())
         verdict, reason = self._judge(asked.ending, violations(self.scope, changes), tampering)
@@ -189,8 +195,10 @@ class Asked:
             allows=self.scope.allows,
             why_not=self.scope.reason,
             wrote=self.run.wrote,
+            keeps=self.run.keep_others,
             settled=(lambda: self.run.settled(self.shown)) if self.writes else None,
             shell=self.run.ports.shell,
+            confine=agents_shell(self.run, self.scope),
             environment=mend.agent_environment(self.run),
             traced=lambda call: self.run.ports.carrier.tool(self.shown, number, call),
             turns=self.agent.turns if self.agent else mend.MAIN_TURNS * 2,
@@ -278,7 +286,7 @@ class Asked:
             return
         run = self.run
         now = await run.snapshot(self.shown, "before restore")
-        if run.ports.shell:
+        if run.shell_wrote():
             await run.took(before, now)
         _, others = await run.told_apart(before, now)
         back, kept = await tree.restore(now, before, keep=others)

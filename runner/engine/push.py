@@ -58,7 +58,8 @@ class Pushing(Shipping):
         refused = self.unpassed()
         if refused is not None:
             return refused
-        async with self.graph.run.alone(lock, self.shown):
+        in_tree = flight is not None and bool(flight.base or flight.rebase_from)
+        async with self.graph.run.alone(lock, self.shown, in_tree=in_tree):
             outcome = await self._rebased_before(flight) if flight is not None else None
             if outcome is not None:
                 return outcome

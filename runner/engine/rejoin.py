@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from runner.workspace.tree import Tree
 
 _MANY = 12
+_AFTERMATH = 5.0
+"""Seconds for which commands of a killed run may go on unseen: what is written later is others'."""
 _LEFTOVER = re.compile(r"(?:.*/)?\.subrunner-[0-9a-f]{16}")
 """Where a file was to be put in one stroke, and the process was killed before the stroke."""
 
@@ -51,6 +53,10 @@ class Aim:
     reserve: bool = False
     """Whether the step goes on alone with the tree."""
 
+    def tells_of(self, path: str) -> bool:
+        """Tell whether `all` is said of a path."""
+        return self.among is None or path in self.among
+
 
 @dataclass(slots=True)
 class Rejoin:
@@ -60,10 +66,14 @@ class Rejoin:
     recorded: Recorded
     steps: Sequence[Step]
     wishes: ResumeOptions
+    left: int = 0
+    """Processes of the run that worked on until now."""
     now: str = ""
     """The tree as it was found."""
     external: tuple[str, ...] = ()
     """Paths that somebody else changed since the run was last heard of."""
+    late: frozenset[str] = frozenset()
+    """Of them, those that were written when nothing of the run was there any more."""
     aims: list[tuple[Aim, frozenset[str]]] = field(
         default_factory=list["tuple[Aim, frozenset[str]]"]
     )
@@ -93,16 +103,30 @@ class Rejoin:
         await self._remove_leftovers(self.tree)
         self.now = await self.tree.snapshot()
         since = await self.tree.changes(self.recorded.tree, self.now)
+        self.late = frozenset(change.path for change in since if self._is_late(change.path))
         others = {change.path for change in since if not self.run.marks.is_ours(change)}
         for flight in self.recorded.flights.values():
             doubt = flight.doubt(shell=self.run.ports.shell)
             if flight.open is not None and flight.asked is None and doubt:
                 # As while it runs: what changed beside a command counts as the run's.
-                others -= {change.path for change in await self.tree.changes(doubt, self.now)}
+                ran = {change.path for change in await self.tree.changes(doubt, self.now)}
+                others -= ran - self.late
             aim = await self._aim(flight)
             if aim is not None:
                 others -= await self._choose(self.tree, aim)
         self.external = tuple(sorted(others))
+
+    def _is_late(self, path: str) -> bool:
+        """Tell whether a path was written after the run's own processes had all gone.
+
+        A command that was cut off may have written to anything; not so long after the run was last
+        heard of, unless it was still there.
+        """
+        try:
+            written = (self.run.ports.root / path).lstat().st_ctime
+        except OSError:
+            return False
+        return not self.left and written > self.recorded.heard_at + _AFTERMATH
 
     def _refuse_unsure(self) -> None:
         """Refuse where a command was cut off that may not be safe to run again."""
@@ -276,13 +300,15 @@ class Rejoin:
         sure = {
             change.path
             for change in back
-            if (aim.all and (aim.among is None or change.path in aim.among))
+            if (aim.all and change.path not in self.late and aim.tells_of(change.path))
             or change.path not in base
             or self._is_mark(change)
         }
-        open_to_doubt = touched if aim.flight.ran else frozenset[str]()
+        open_to_doubt = touched - self.late if aim.flight.ran else frozenset[str]()
         sure |= {change.path for change in back} & open_to_doubt
-        conflict = {change.path for change in back} & touched - sure
+        spared = await self._done_since(tree, aim)
+        sure -= spared
+        conflict = {change.path for change in back} & touched - sure - spared
         if conflict and not self.wishes.discard_external:
             raise UsageError(
                 f"step {aim.flight.step!r} was cut off, and somebody else changed since what it "
@@ -293,6 +319,14 @@ class Rejoin:
         sure |= conflict
         self.aims.append((aim, frozenset(change.path for change in back) - sure))
         return frozenset(sure - conflict)
+
+    async def _done_since(self, tree: Tree, aim: Aim) -> set[str]:
+        """Return what other steps left after an attempt had been undone that is to go on."""
+        if not aim.flight.undone or aim.flight.asked is None:
+            return set()
+        since = await tree.changes(aim.flight.undone, self.recorded.tree)
+        own = {change.path for change in await tree.changes(aim.base, aim.to)}
+        return {change.path for change in since} - own
 
     def _is_mark(self, change: Change) -> bool:
         """Tell whether what is there now is what the run left there."""
@@ -320,7 +354,7 @@ class Rejoin:
         run.last = await run.snapshot_of(tree, "", "resumed")
         for flight in self.recorded.flights.values():
             if flight.open is not None and flight.asked is None and flight.before:
-                await run.took(flight.before, self.now)
+                await run.took(flight.before, self.now, spare=self.late)
         for aim, alone in self.aims:
             current = await tree.snapshot()
             back, kept = await tree.restore(current, aim.to, keep=alone)

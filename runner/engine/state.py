@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AsyncGenerator,
         Awaitable,
         Callable,
+        Collection,
         Iterable,
         Iterator,
         Mapping,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from runner.outcome import Change, CommandResult, Mend, OverBudget
     from runner.plan import AgentSpec, Options, Step, ValueType, Workflow
     from runner.policy import Outlook, Policy
+    from runner.sandbox import Sandbox
     from runner.telemetry.carrier import Carrier
     from runner.tools import Permit
     from runner.workspace.commands import Command
@@ -100,6 +102,14 @@ class RunCommand(Protocol):
         ...
 
 
+CUT_OFF = (3, 6)
+"""Exit codes of runs that end for want of money, of time or of a provider: they can go on."""
+
+
+class Halted(Exception):  # noqa: N818  no error: it ends a step
+    """Raised where a step that began gets the tree, and nothing new starts in the run any more."""
+
+
 @frozen
 class Pass:
     """A command passed, and on which tree."""
@@ -142,7 +152,11 @@ class Ports:
     carrier: Carrier
     """Tells commands the span of the run's trace that they belong to."""
     shell: bool = False
-    """Whether agents may have a free shell."""
+    """Whether agents may have a shell: it was granted, or the sandbox holds."""
+    network: bool = False
+    """Whether commands of agents may reach the network."""
+    sandbox: Sandbox | None = None
+    """Confines all commands; `None` where it was switched off."""
     run_command: RunCommand = run_command
     """Starts processes."""
 
@@ -184,6 +198,8 @@ class Run:
     """The newest snapshot in the journal."""
     calls: int = 0
     """Calls of agents' tools so far that may have changed files."""
+    shelled: bool = False
+    """Whether an agent used a shell that is held; `shell_wrote` forgets it."""
     ran: dict[str, tuple[Step, Names]] = field(default_factory=dict[str, "tuple[Step, Names]"])
     """Steps that were run, with the names in their sight, by shown id."""
     mended: set[str] = field(default_factory=set[str])
@@ -215,6 +231,17 @@ class Run:
     def say(self, text: str, step: str = "") -> None:
         """Tell people something that is no failure by itself."""
         self.ports.emit(Notice(text, step))
+
+    @property
+    def confined(self) -> bool:
+        """Whether agents' shells are held by a sandbox, which keeps git and environments too."""
+        sandbox = self.ports.sandbox
+        return sandbox is not None and sandbox.held.by == "bubblewrap"
+
+    def shell_wrote(self) -> bool:
+        """Whether an agent's shell may have changed files since this was asked last."""
+        shelled, self.shelled = self.shelled, False
+        return self.ports.shell and (shelled or not self.confined)
 
     def place(self, shown: str) -> tuple[int, ...]:
         """Return a step's place in the order of the workflow; a delegated one has its caller's."""
@@ -249,15 +276,34 @@ class Run:
         began = time.monotonic()
         async with lock.share() as share:
             self.waited(shown, "tree", began)
+            self._refuse_halted(lock, shown)
             yield share
 
     @asynccontextmanager
-    async def alone(self, lock: Lock, shown: str) -> AsyncGenerator[None]:
-        """Hold the tree alone, and tell how long a step waited for it."""
+    async def alone(self, lock: Lock, shown: str, *, in_tree: bool = False) -> AsyncGenerator[None]:
+        """Hold the tree alone, and tell how long a step waited for it.
+
+        *in_tree*: an earlier life left something of it in the tree, to go on with or to undo.
+        """
         began = time.monotonic()
         async with lock.sole(self.place(shown)):
             self.waited(shown, "tree", began)
+            if not in_tree:
+                self._refuse_halted(lock, shown)
             yield
+
+    def _refuse_halted(self, lock: Lock, shown: str) -> None:
+        """Let a step that waited begin nothing where the run has lost its provider or its money.
+
+        Raises:
+            Halted: It has.
+        """
+        # What a holder of the tree starts itself is a part of what was begun before.
+        if self.stop_code not in CUT_OFF or not isinstance(lock, TreeLock):
+            return
+        step, _ = self.ran.get(shown, (None, None))
+        if step is None or step.when != "always":
+            raise Halted
 
     def waited(self, shown: str, reason: Literal["slot", "tree"], began: float) -> None:
         """Tell that a step waited from *began*, by the monotonic clock, where it is worth it."""
@@ -297,16 +343,29 @@ class Run:
         self.calls += 1
         await self.look(step, f"after call {self.calls}")
 
+    async def keep_others(self, path: str) -> None:
+        """Record what somebody else left at a path since the newest snapshot: it is written to."""
+        tree, file = self.ports.tree, self.ports.root / path
+        if tree is None or not self.last or file.is_symlink() or not file.is_file():
+            return
+        data = file.read_bytes()
+        if self.marks.blobs.get(path) == tree.blob_id(data):
+            return
+        known = self.last
+        if data != await tree.read(known, path) and await self.look("", "before call") != known:
+            self.say(f"{path}: somebody else changed it, and an agent writes to it: theirs is kept")
+
     def wrote(self, path: str, data: bytes) -> None:
         """Note what a file tool is about to write; called in the tool's own thread."""
         if self.ports.tree is not None:
             anyio.from_thread.run_sync(self._mark, {path: self.ports.tree.blob_id(data)})
 
-    async def took(self, before: str, after: str) -> None:
-        """Note that what changed between two snapshots was this run's doing."""
+    async def took(self, before: str, after: str, spare: Collection[str] = ()) -> None:
+        """Note that what changed between two snapshots was this run's doing, but for *spare*."""
         if self.ports.tree is not None and before != after:
             changes = await self.ports.tree.changes(before, after)
-            self._mark({change.path: change.after_blob for change in changes})
+            blobs = {change.path: change.after_blob for change in changes}
+            self._mark({path: blob for path, blob in blobs.items() if path not in spare})
 
     def _mark(self, blobs: Mapping[str, str], forgotten: Iterable[str] = ()) -> None:
         """Note what the run leaves at paths; in memory also where the journal cannot be written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,12 +12,13 @@ import anyio
 
 from runner.errors import GitRefused, UsageError
 from runner.frozen import frozen
-from runner.git import committing, hooks, rebasing, staging
+from runner.git import committing, hookcopy, hooks, rebasing, staging
 from runner.git.checkout import write_checkout
 from runner.git.config import Configuration, read_configuration, read_file
 from runner.git.discover import find_places, operation, read_head, remote_urls
 from runner.git.facts import Dirty, NotFastForward, PushAuth, Rebased, RepositoryFacts
 from runner.git.guarding import Watch
+from runner.git.leaks import Leaks, Reach
 from runner.git.opening import head_commit, make_facts, make_private, pins, refuse_auth
 from runner.git.process import find_git
 from runner.git.pushing import Courier, Target, checkout_header
@@ -24,6 +26,7 @@ from runner.git.shadow import make_shadow, point_head
 from runner.git.status import Status, copy_index, read_status
 from runner.git.urls import checked_branch, masked, parse_remote
 from runner.globs import matches_any
+from runner.secretscan import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -41,10 +44,14 @@ if TYPE_CHECKING:
         StartState,
         TakenUp,
     )
+    from runner.git.hookcopy import HookCopy
     from runner.git.shadow import Shadow
     from runner.git.urls import Remote
 
 T = TypeVar("T")
+
+_EDGE = 500
+"""Commits at the edge of a shallow clone that are known to be elsewhere."""
 
 
 @frozen
@@ -56,6 +63,7 @@ class Opened:
     state: Path
     allowed: frozenset[str]
     protected: tuple[str, ...]
+    scanner: Scanner
 
 
 class Repository:
@@ -67,9 +75,11 @@ class Repository:
         self._shadow = opened.shadow
         self._stage = staging.Stage(opened.shadow, opened.allowed, facts.partial)
         self._watch = Watch(opened.shadow, opened.state / "guard")
+        self._leaks = Leaks(opened.shadow, opened.scanner)
         self._courier = Courier(opened.shadow, opened.config.user, opened.state / "courier.git")
         self._pinned = pins(opened.shadow.places)
         self._made: list[str] = []
+        self._seen_there: dict[tuple[str, str], str] = {}
         self._plan: rebasing.Rebase | None = None
         self._count = 0
 
@@ -81,6 +91,7 @@ class Repository:
         state: Path,
         filters: Collection[str] = (),
         protected: Collection[str] = (),
+        scanner: Scanner | None = None,
     ) -> Repository | None:
         """Read the facts once. `None`: *directory* is in no git work tree.
 
@@ -89,6 +100,8 @@ class Repository:
             state: A private directory outside the work tree; survives as long as the run.
             filters: Names of filter drivers that the user allows to run (`lfs` ...).
             protected: Globs of branches that the user does not allow commits on.
+            scanner: Looks for keys in what is committed or pushed; by default for those that
+                anybody would know.
         """
         places = find_places(directory)
         if places is None:
@@ -104,7 +117,8 @@ class Repository:
         head = await head_commit(shadow)
         facts = make_facts(places, config, branch_ref, head)
         allowed = frozenset(filters)
-        return cls(facts, Opened(shadow, config, state, allowed, tuple(protected)))
+        opened = Opened(shadow, config, state, allowed, tuple(protected), scanner or Scanner())
+        return cls(facts, opened)
 
     async def guard(self) -> Guard:
         """Record HEAD, refs, config, hooks, index and the `.git` file before a model's attempt."""
@@ -172,11 +186,19 @@ class Repository:
         self._verify()
         await write_checkout(self._stage, staged, destination, self.facts)
 
+    async def refuse_keys(self, staged: Staged) -> None:
+        """Refuse to commit what carries a key: before a hook or a model sees it.
+
+        Raises:
+            GitRefused: With the places, never the key.
+        """
+        await self._leaks.refuse_tree(staged.tree, staged.parent, staged.changes)
+
     async def commit(self, staged: Staged, message: str) -> CommitFact:
         """Commit exactly *staged*'s tree, if HEAD is still its parent.
 
         Raises:
-            GitRefused: HEAD moved, the index is locked, ...; nothing was changed.
+            GitRefused: HEAD moved, the index is locked, it carries a key, ...; nothing was changed.
         """
         self._verify()
         self._refuse_unsafe()
@@ -185,6 +207,8 @@ class Repository:
                 f"{self.facts.branch or 'HEAD'} moved since the commit was prepared",
                 hint="somebody else committed meanwhile; run again on the branch as it is now",
             )
+        await self.refuse_keys(staged)
+        self._leaks.refuse_message(message)
         # A commit that was begun is ended: half of it would leave the index behind the branch.
         fact = await _unbroken(
             committing.commit_staged(self._shadow, staged, self._ref, message, self._identity())
@@ -248,6 +272,14 @@ class Repository:
         """How to run a hook, or `None` when the repository had none at the start."""
         return hooks.invocation(self.facts, name, staged, message_file, push)
 
+    def copy_for_hook(self, directory: Path) -> HookCopy:
+        """Make a `.git` that a hook may write in a sandbox; its objects are kept by `keep`."""
+        return hookcopy.copy_for_hook(self.facts, directory)
+
+    async def keep(self, copy: HookCopy) -> None:
+        """Take over the objects that a hook made in its own `.git`."""
+        await hookcopy.keep_objects(self._shadow, copy.objects)
+
     def hooks_changed(self) -> tuple[str, ...]:
         """Hooks that are not what they were at the start (exit 5)."""
         return hooks.changed_hooks(self.facts)
@@ -255,10 +287,18 @@ class Repository:
     async def push_plan(
         self, *, remote: str, branch: str, auth: PushAuth, expected: str
     ) -> PushPlan:
-        """Find out where a push would go, for the pre-push hook and the journal's intent."""
+        """Find out where a push would go, for the pre-push hook and the journal's intent.
+
+        Raises:
+            GitRefused: It is not allowed, cannot be asked, or would carry a key.
+        """
         target = await self._target(remote, branch, auth)
         local = self._ref or "HEAD"
-        return await self._courier.plan(target, expected, local)
+        plan = await self._courier.plan(target, expected, local)
+        self._seen_there[remote, branch] = plan.remote_sha
+        if plan.remote_sha != expected:
+            await self._refuse_push(remote, branch, expected)
+        return plan
 
     async def push(
         self, *, remote: str, branch: str, auth: PushAuth, expected: str
@@ -270,6 +310,7 @@ class Repository:
         """
         target = await self._target(remote, branch, auth)
         await self._shadow.check("rev-parse", "--verify", "--quiet", f"{expected}^{{commit}}")
+        await self._refuse_push(remote, branch, expected)
         result = await self._courier.push(target, expected)
         if isinstance(result, NotFastForward):
             return replace(result, rebase=self.facts.upstream == (remote, branch))
@@ -339,7 +380,9 @@ class Repository:
             raise GitRefused("no rebase with this conflict is under way")
         if await self._current_head() != self._plan.head:
             raise GitRefused("HEAD moved while the conflict was being resolved")
-        work = rebasing.resolve(self._stage, self._plan, conflict, touched)
+        self._leaks.refuse_message(conflict.message)
+        admit = self._leaks.refuse_tree
+        work = rebasing.resolve(self._stage, self._plan, conflict, touched, admit)
         result = await _unbroken(work)
         self._made, self._plan = [result.sha], None
         return result
@@ -362,7 +405,16 @@ class Repository:
 
     def _new_index(self) -> Path:
         self._count += 1
-        return self._opened.state / f"index-{self._count}"
+        place = self._opened.state / "index"
+        if self._count == 1:
+            staging.forget_old(place)
+        # Alone in its directory: a hook may write there, and nowhere else of the state. None of an
+        # earlier process's: one that was killed may have left the lock that git holds while it
+        # writes.
+        directory = place / f"{os.getpid()}.{self._count}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700, parents=True)
+        return directory / "index"
 
     def _identity(self) -> tuple[str, str]:
         if self.facts.identity is None:
@@ -442,6 +494,15 @@ class Repository:
         if auth.trust_checkout and not header:
             header = await self._included_header(found)
         return Target(remote, found, ref, auth, header)
+
+    async def _refuse_push(self, remote: str, branch: str, sha: str) -> None:
+        there = self._seen_there.get((remote, branch), "")
+        has = [there] if there.strip("0") else []
+        if self.facts.shallow:
+            # What lies below the edge of a shallow clone came from a remote.
+            edge = self._shadow.places.common_dir / "shallow"
+            has += edge.read_text("ascii", "replace").split()[:_EDGE]
+        await self._leaks.refuse_push(Reach(sha, remote, branch, tuple(has)))
 
     async def _refuse_changed_url(self, remote: str, recorded: str) -> None:
         places = self._shadow.places

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from runner.errors import GitRefused
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 DIFF_BYTES = 200_000
 _STAT_BYTES = 20_000
 _ABSENT = "000000"
+SUBMODULES = "--ignore-submodules=none"
+"""Asked for, so that git does not look into `.gitmodules` for it, which may be a hostile one."""
 
 
 @frozen
@@ -110,6 +115,18 @@ def _wants_new(path: str, files: Files, start: StartState, touched: frozenset[st
     if files == "run":
         return path in touched and path not in start.untracked
     return matches_any(files, path)
+
+
+_OLD = 2 * 86_400
+"""Seconds after which no process needs its private index any more."""
+
+
+def forget_old(place: Path) -> None:
+    """Remove private indexes of processes that ended long ago."""
+    with suppress(OSError):
+        for directory in place.iterdir():
+            if directory.stat().st_mtime < time.time() - _OLD:
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 async def prepare(
@@ -256,7 +273,8 @@ async def tree_of(shadow: Shadow, commit: str) -> str:
 
 async def changes_between(shadow: Shadow, before: str, after: str) -> tuple[Change, ...]:
     """List how two trees differ; a rename is a deletion and an addition."""
-    out = await shadow.check("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
+    flags = ("-r", "-z", "--raw", "--no-renames", SUBMODULES)
+    out = await shadow.check("diff-tree", *flags, before, after)
     fields = list(split(out))
     return tuple(_change(meta, path) for meta, path in zip(fields[0::2], fields[1::2], strict=True))
 
@@ -282,7 +300,7 @@ def _change(meta: str, path: str) -> Change:
 async def _rendered(
     shadow: Shadow, before: str, after: str, flags: tuple[str, ...], most: int
 ) -> str:
-    args = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", *flags)
+    args = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", SUBMODULES, *flags)
     done = await shadow.run(*args, before, after, most=most)
     text = done.out.decode("utf-8", "replace")
     return text + "\n[... cut here ...]\n" if len(done.out) >= most else text

@@ -138,6 +138,7 @@ class _Builder:
             budget_given=given,
             default_fix=defaults.fix,
             keep_warm=fields.get_or(WorkflowKeys.KEEP_WARM, "auto"),
+            sandbox=fields.get(WorkflowKeys.SANDBOX),
         )
         return Built(workflow, tuple(around.mentions), self._overrides(), self.problems)
 

@@ -15,12 +15,20 @@ from runner.loader.problems import Problems, Unreadable
 from runner.loader.records import Field, Fields, Record, fields_of
 from runner.loader.shapes import Choice, Duration, Flag, ListOf, MapOf, Money, Text, Whole
 from runner.loader.vocabulary import MODEL_ID, NAME_TEXT, ROLE_TEXT, VARIABLE
-from runner.plan import Budget, CacheOverride, Grants, Price, Provider, UserConfig
+from runner.plan import (
+    Budget,
+    CacheOverride,
+    Grants,
+    Price,
+    Provider,
+    SandboxSettings,
+    UserConfig,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from runner.plan import PolicyName
+    from runner.plan import PolicyName, SandboxMode
 
 VARIABLE_NAME = "SUBRUNNER_CONFIG"
 """Names another file; `SUBRUNNER_CONFIG=` (empty) reads none."""
@@ -72,6 +80,27 @@ class GrantKeys:
     NETWORK = Field("network", Flag(), "Agents may use the network.")
     SHELL = Field("shell", Flag(), "Agents may have a free shell without a sandbox.")
     TRUST_CHECKOUT_AUTH = Field("trust_checkout_auth", Flag(), "Push by a CI checkout's header.")
+
+
+SANDBOX_MODE_SHAPE: Choice[SandboxMode] = Choice(
+    ("auto", "require", "off"), foreign={"false": "off", "none": "off", "true": "require"}
+)
+_PLACES = ListOf(
+    Text("a path", pattern=r"(?:/|~/).+", rule="Write it from `/` or `~/`.", max_length=4000),
+    "paths",
+)
+
+
+class SandboxKeys:
+    """Keys of `sandbox`."""
+
+    MODE = Field(
+        "mode",
+        SANDBOX_MODE_SHAPE,
+        "`auto` (default): what holds here; `require`: no run without it; `off`.",
+    )
+    READ = Field("read", _PLACES, "Paths outside of the tree that commands may read.")
+    WRITE = Field("write", _PLACES, "Directories outside of the tree that they may write.")
 
 
 class CeilingKeys:
@@ -129,6 +158,18 @@ class ConfigKeys:
         "value_of_time", Money(), "USD that an hour of waiting is worth; default 3.00."
     )
     GRANTS = Field("grants", Record("`grants`", fields_of(GrantKeys)), "What workflows may have.")
+    SANDBOX = Field(
+        "sandbox",
+        Record(
+            "`sandbox`",
+            fields_of(SandboxKeys),
+            foreign={
+                "network": "Write `network: true` in the step, and `grants: {network: true}`."
+            },
+            example="Write `{ read: [~/data] }`.",
+        ),
+        "What keeps commands from the rest of the machine.",
+    )
     CEILINGS = Field("ceilings", Record("`ceilings`", fields_of(CeilingKeys)), "At most, per run.")
     KEEP_RUNS = Field("keep_runs", Whole(1, 10_000), "How many runs' records are kept.")
     KEEP_DAYS = Field("keep_days", Whole(1, 10_000), "For how many days; default 90.")
@@ -141,6 +182,11 @@ class ConfigKeys:
         "Branches that no run commits or pushes to.",
     )
     FILTERS = Field("filters", ListOf(NAME_TEXT, "filters' names"), "git filters that may run.")
+    ALLOW_SECRETS = Field(
+        "allow_secrets",
+        ListOf(Text("a path or glob", max_length=250), "paths"),
+        "Files in which commits may hold what looks like a key.",
+    )
 
 
 CONFIG = Record(
@@ -217,12 +263,14 @@ def parse_config(data: str | bytes, *, file: str) -> UserConfig:
         policy=fields.get_or(ConfigKeys.POLICY, defaults.policy),
         value_of_time=fields.get(ConfigKeys.VALUE_OF_TIME),
         grants=_grants(fields.get(ConfigKeys.GRANTS)),
+        sandbox=_sandbox(fields.get(ConfigKeys.SANDBOX)),
         ceilings=_ceilings(fields.get(ConfigKeys.CEILINGS)),
         keep_runs=fields.get_or(ConfigKeys.KEEP_RUNS, defaults.keep_runs),
         keep_days=fields.get_or(ConfigKeys.KEEP_DAYS, defaults.keep_days),
         keep_size=fields.get(ConfigKeys.KEEP_SIZE),
         protected_branches=fields.get_or(ConfigKeys.PROTECTED, ()),
         filters=fields.get_or(ConfigKeys.FILTERS, ()),
+        allow_secrets=fields.get_or(ConfigKeys.ALLOW_SECRETS, ()),
     )
 
 
@@ -274,6 +322,16 @@ def _grants(fields: Fields | None) -> Grants:
         network=fields.get_or(GrantKeys.NETWORK, default=False),
         shell=fields.get_or(GrantKeys.SHELL, default=False),
         trust_checkout_auth=fields.get_or(GrantKeys.TRUST_CHECKOUT_AUTH, default=False),
+    )
+
+
+def _sandbox(fields: Fields | None) -> SandboxSettings:
+    if fields is None:
+        return SandboxSettings()
+    return SandboxSettings(
+        mode=fields.get(SandboxKeys.MODE),
+        read=fields.get_or(SandboxKeys.READ, ()),
+        write=fields.get_or(SandboxKeys.WRITE, ()),
     )
 
 

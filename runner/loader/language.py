@@ -342,6 +342,11 @@ KEEP_WARM_SHAPE: Choice[KeepWarm] = Choice(
 )
 
 
+SANDBOX_SHAPE: Choice[Literal["require"]] = Choice(
+    ("require",), foreign={"true": "require", "required": "require", "on": "require"}
+)
+
+
 class InputKeys:
     """Keys of an input."""
 
@@ -410,6 +415,11 @@ class WorkflowKeys:
         "keep_warm",
         KEEP_WARM_SHAPE,
         "Whether main's prompt cache is kept alive where that is cheaper; default `auto`.",
+    )
+    SANDBOX = Field(
+        "sandbox",
+        SANDBOX_SHAPE,
+        "`require`: it does not run where no sandbox holds. Nothing weaker can be asked for.",
     )
     OVERRIDES = Field(
         "overrides",

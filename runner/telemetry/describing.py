@@ -147,6 +147,7 @@ def run_attributes(started: RunStarted, life: int) -> dict[str, Value]:
         names.RUN_ID: started.run_id,
         names.RUN_LIFE: life,
         names.RUN_SCRIPTED: started.scripted,
+        names.RUN_SANDBOX: started.sandbox,
     }
     if started.budget_usd is not None:
         found[names.BUDGET_USD] = float(started.budget_usd)

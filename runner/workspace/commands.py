@@ -12,7 +12,7 @@ import anyio
 from runner.frozen import frozen
 from runner.outcome import CommandResult
 from runner.workspace.output import Capture
-from runner.workspace.processes import Process
+from runner.workspace.processes import Launch, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +47,13 @@ class Command:
     """Seconds between TERM and KILL."""
     mask: Mask | None = None
     """Hides secrets in the output, in the log too."""
+    launcher: tuple[str, ...] = ()
+    """What starts it, put before `argv`; events and reports have `argv` alone. `{given}` in it is
+    the number of a descriptor that reads `given`."""
+    given: bytes = b""
+    """What the launcher is told beside its arguments: they can be seen by anybody."""
+    encloses: bool = False
+    """Whether the launcher stays, outside of all others, and they die with it: it hears no TERM."""
 
 
 async def run_command(
@@ -64,7 +71,15 @@ async def run_command(
     """
     started = time.monotonic()
     try:
-        process = Process.start(command.argv, cwd=command.cwd, env=command.env, stdin=command.stdin)
+        process = Process.start(
+            command.argv,
+            cwd=command.cwd,
+            env=command.env,
+            stdin=command.stdin,
+            launch=Launch(command.launcher, command.given, command.encloses)
+            if command.launcher
+            else None,
+        )
     except (OSError, ValueError) as error:
         return _not_started(command, error, time.monotonic() - started)
     capture = Capture(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from runner.frozen import frozen
 from runner.workspace.proctable import (
     all_pids,
     born_since,
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
     from runner.workspace.proctable import Member
 
+GIVEN = "{given}"
+"""In a launcher's arguments: the descriptor that it reads what it is given from."""
+TELLS = "{tells}"
+"""The same for the descriptor that it writes to which process is the first one within."""
 MARK = "SUBRUNNER_COMMAND"
 """Variable by which the descendants of a command are told; nested runners append to it."""
 
@@ -52,8 +58,11 @@ _BRIEF = 0.25
 """Below this many seconds of life, process ids cannot have wrapped around."""
 _BLANK = 0.05
 """Seconds that executing a program may take from the old variables to the new ones."""
+_PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _counter = itertools.count(1)
+_CHILD = re.compile(rb'"child-pid": *(\d+)')
+"""As bubblewrap tells it (`--info-fd`)."""
 
 
 class _Adoption:
@@ -89,6 +98,20 @@ class _Adoption:
 _adoption = _Adoption()
 
 
+def close_to_others() -> None:
+    """Keep this process's memory and variables from others of the same user, for good.
+
+    Its keys stand in `/proc/PID/environ`, which every command could read where no sandbox hides it;
+    nor can it be traced, or dump its memory into a file. What it starts is not affected.
+    For the command-line program only: a debugger is kept out, too
+    (https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html).
+    """
+    if LINUX:
+        prctl = _prctl()
+        assert callable(prctl)
+        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 @contextlib.contextmanager
 def adopting() -> Generator[None]:
     """Stay a subreaper for the length of the block, so that `end_strays` sees every orphan."""
@@ -99,6 +122,18 @@ def adopting() -> Generator[None]:
         _adoption.leave()
 
 
+@frozen
+class Launch:
+    """What starts a program in the place of this one: a sandbox, say."""
+
+    argv: tuple[str, ...]
+    """Put before the program; `GIVEN` and `TELLS` in it stand for descriptors."""
+    given: bytes = b""
+    encloses: bool = False
+    """Whether it stays as the outermost process, and all others die with it; what it tells is then
+    which process is the first one within."""
+
+
 class Process:
     """A running leader in a session of its own, with its output on a pipe.
 
@@ -107,9 +142,19 @@ class Process:
         output: The non-blocking read end of the pipe.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], output: int, token: str) -> None:
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes],
+        output: int,
+        token: str,
+        *,
+        tells: int | None = None,
+    ) -> None:
         self.pid = popen.pid
         self.output = output
+        self._tells = tells
+        """Read for the first process within, where the leader encloses all others."""
+        self._within: int | None = None
         self._popen = popen
         self._token = token.encode()
         self._pipe = f"pipe:[{os.fstat(output).st_ino}]"
@@ -127,10 +172,19 @@ class Process:
         env: Mapping[str, str],
         stdin: bytes | None = None,
         stderr: int = subprocess.STDOUT,
+        launch: Launch | None = None,
     ) -> Process:
         """Start a process; blocks for the millisecond that spawning takes.
 
         `preexec_fn` is never used: it turns a cheap spawn into a copy of this whole program.
+
+        Args:
+            argv: The program and its arguments.
+            cwd: Where it starts.
+            env: Its whole environment, but for the mark.
+            stdin: What it reads; nothing by default.
+            stderr: Where its errors go; to its output by default.
+            launch: What starts it.
 
         Raises:
             OSError: The program, the directory or the resources are not there.
@@ -141,30 +195,39 @@ class Process:
         token = f"{os.getpid()}.{next(_counter)}.{time.monotonic_ns()}"
         marked = {**env, MARK: f"{os.environ.get(MARK, '')}/{token}/"}
         read, write = os.pipe()
+        tells = os.memfd_create("tells") if launch is not None and launch.encloses else None
         try:
             _adoption.enter()
             try:
-                with _stdin(stdin) as source:
+                with (
+                    _stdin(stdin) as source,
+                    _told(launch) as given,
+                ):
+                    passed = [fd for fd in (given, tells) if fd is not None]
+                    started = argv if launch is None else (*_put(launch, given, tells), *argv)
                     popen = subprocess.Popen(
-                        argv,
+                        started,
                         cwd=cwd,
                         env=marked,
                         stdin=source,
                         stdout=write,
                         stderr=stderr,
                         start_new_session=True,
+                        pass_fds=passed,
                     )
             except BaseException:
                 _adoption.leave()
                 raise
         except BaseException:
             os.close(read)
+            if tells is not None:
+                os.close(tells)
             raise
         finally:
             os.close(write)
         _adoption.leaders.add(popen.pid)
         os.set_blocking(read, False)
-        return cls(popen, read, token)
+        return cls(popen, read, token, tells=tells)
 
     def exited(self) -> bool:
         """Whether the leader has ended; on Linux it stays a zombie, so its pid stays taken."""
@@ -218,6 +281,8 @@ class Process:
         if self._pidfd is not None:
             os.close(self._pidfd)
         os.close(self.output)
+        if self._tells is not None:
+            os.close(self._tells)
         _adoption.leave()
         return code if code is None or code >= 0 else 128 - code
 
@@ -238,6 +303,8 @@ class Process:
             return False
         if not LINUX:
             return not _group_exists(self.pid)
+        if self._is_within():
+            return False
         # After the leader's end whatever is left hangs below orphans, which are children of ours.
         # One that is dead may have left a child after the look began, so only a look that finds
         # nobody of this command, and nobody newly dead, is the last one.
@@ -251,6 +318,26 @@ class Process:
                 return True
             self._dead |= dead
         return False
+
+    def _is_within(self) -> bool:
+        """Whether the first process within an ended leader is still there; reaps it when it ends.
+
+        It dies with the leader, and all others within die before it (pid_namespaces(7)).
+        """
+        if self._tells is None:
+            return False
+        if self._within is None:
+            found = _CHILD.search(os.pread(self._tells, 4096, 0))
+            self._within = int(found[1]) if found else 0
+        if not self._within:
+            return False
+        try:
+            ended = os.waitpid(self._within, os.WNOHANG)[0] == self._within
+        except ChildProcessError:  # it never came to us, or somebody waits for any child at all
+            ended = True
+        if ended:
+            self._within = 0
+        return not ended
 
     def _adopted(self) -> list[Member]:
         brief = time.monotonic() - self._started < _BRIEF
@@ -283,6 +370,13 @@ class Process:
         return self._owns(member) and (member.pid, member.born) in self._known
 
     def _signal(self, number: signal.Signals) -> None:
+        if self._tells is not None and number != signal.SIGKILL and not self.exited():
+            # The outermost process must not end before those within: they would die with it at
+            # once. With KILL that is just what is wanted.
+            for member in descendants(table_of(all_pids()), {self.pid}):
+                if member.pid != self.pid:
+                    signal_member(member, number)
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._popen.returncode is None or not LINUX:
                 os.killpg(self.pid, number)
@@ -324,6 +418,29 @@ def end_strays() -> int:
         killed.update(stray.pid for stray in strays)
         time.sleep(0.005)
     return len(killed)
+
+
+@contextlib.contextmanager
+def _told(launch: Launch | None) -> Generator[int | None]:
+    """Return a descriptor that reads what a launcher is given.
+
+    It is no file of the file system and no argument: nobody else can read it.
+    """
+    if launch is None or not launch.given:
+        yield None
+        return
+    told = os.memfd_create("given")
+    try:
+        os.write(told, launch.given)
+        os.lseek(told, 0, os.SEEK_SET)
+        yield told
+    finally:
+        os.close(told)
+
+
+def _put(launch: Launch, given: int | None, tells: int | None) -> Generator[str]:
+    numbers = {GIVEN: given, TELLS: tells}
+    return (str(numbers[part]) if part in numbers else part for part in launch.argv)
 
 
 @contextlib.contextmanager

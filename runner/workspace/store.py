@@ -129,7 +129,8 @@ class Store:
         if before == after:
             return ()
         out = await self.run(
-            "diff-tree", "-r", "-z", "--raw", "--no-renames", valid(before), valid(after)
+            *("diff-tree", "-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none"),
+            *(valid(before), valid(after)),
         )
         fields = os.fsdecode(out).split("\0")
         return tuple(_change(fields[at], fields[at + 1]) for at in range(0, len(fields) - 1, 2))

@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 TEXT_LIMIT = 1024 * 1024
 """Bytes of the largest file that `texts` reads."""
 _GITLINK = "160000"
-_DIFF = ("diff-tree", "-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+_DIFF = (
+    *("diff-tree", "-r", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color"),
+    # Asked for, so that git does not look into `.gitmodules` for it, which may be a hostile one.
+    "--ignore-submodules=none",
+)
 _HOLLOW = ("ls-files", "-z", "--others", "--directory", "--exclude-standard")
 _CACHES = ("__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
 """Ignored directories that a second checkout must not share: they hold results of the first."""
@@ -267,6 +271,11 @@ class Tree:
         return Environments(
             self.root, self._store.directory.parent / "environments", self._ignored, watched
         )
+
+    @property
+    def aside(self) -> Path:
+        """Private directory for what was taken out of the tree and is in no snapshot."""
+        return self._store.directory.parent / "put-away"
 
     async def _ignored(self) -> list[str]:
         """List what is ignored; a directory that is so as a whole ends with a slash."""
