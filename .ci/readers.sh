@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs a reader of traces or pages that the tests ask, into a cache that later runs find again, and
-# prints the path of its program: readers.sh jaeger|phoenix|axe|chromium. Jaeger needs Go 1.24.6 or later and builds for
+# Installs a program that the tests ask, a reader of traces or pages or the sandbox, into a cache that later runs find
+# again, and prints its path: readers.sh jaeger|phoenix|axe|chromium|bubblewrap. Jaeger needs Go 1.24.6 or later and builds for
 # some minutes; Phoenix is 855 MB of Python. Nothing is installed beside the cache and Go's own.
 set -euo pipefail
 
@@ -56,6 +56,11 @@ install_chromium() {
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium chromium-driver >&2
 }
 
+install_bubblewrap() {
+    apt-get -qq update >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install -y bubblewrap >&2
+}
+
 case ${1:-} in
 jaeger)
     program=$cache/jaeger-$jaeger
@@ -76,8 +81,12 @@ chromium)
     { command -v chromium && command -v chromedriver; } >/dev/null || install_chromium
     program=$(command -v chromium)
     ;;
+bubblewrap)
+    command -v bwrap >/dev/null || install_bubblewrap
+    program=$(command -v bwrap)
+    ;;
 *)
-    echo "usage: readers.sh jaeger|phoenix|axe|chromium" >&2
+    echo "usage: readers.sh jaeger|phoenix|axe|chromium|bubblewrap" >&2
     exit 2
     ;;
 esac
