@@ -67,6 +67,8 @@ class Prepared:
     mode: SandboxMode = "auto"
     """What was asked for of a sandbox."""
     sandbox: Sandbox | None = None
+    held_shell: bool = True
+    """Whether agents may have a shell because a sandbox holds; a replay has what was recorded."""
     """Confines the run's commands; `None` until it is opened, or where it is off."""
 
     @property
@@ -95,7 +97,8 @@ class Prepared:
     def contains_agents(self) -> bool:
         """Whether a sandbox holds agents' shells, and some agent's definition asks for one."""
         holds = self.sandbox is not None and self.sandbox.held.by == "bubblewrap"
-        return holds and any("shell" in agent.tools for agent in self.agents.values())
+        asked = any("shell" in agent.tools for agent in self.agents.values())
+        return holds and self.held_shell and asked
 
     @property
     def scripted(self) -> bool:

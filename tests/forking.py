@@ -89,6 +89,14 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def forked(*argv: str, cwd: Path, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `runner ARGV` to its end, as `subprocess.run` would."""
+    process = Forked(argv, cwd=cwd, environ=environ)
+    out, err = process.communicate()
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(["runner", *argv], process.returncode, out, err)
+
+
 _STREAMS = ("out", "err")
 
 

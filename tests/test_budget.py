@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from forking import forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from provider import Answer, Ask, Call, Fault, Provider, Reply, Tokens, in_turn, serving
@@ -383,14 +382,8 @@ def run_mend(
     file.write_text(f"name: mend\n{more}{step} }}\n")
     models = ("--model", f"cheap={HAIKU}", "--model", f"main={OPUS}")
     argv = ["exec", str(file), *models, "--json", "--allow-uncommitted", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "runner", *argv],
-        cwd=repo.root,
-        env={**os.environ, **provider.environ(), "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environ = {**os.environ, **provider.environ(), "NO_COLOR": "1"}
+    done = forked(*argv, cwd=repo.root, environ=environ)
     # Long lines are broken to the width of the stream.
     return done.returncode, json.loads(done.stdout), " ".join(done.stderr.split())
 
@@ -506,6 +499,7 @@ def test_a_steps_own_money_is_counted_by_the_users_prices(broken: Scratch) -> No
     assert attempt["cost_usd"] == report["cost_usd"] < 0.0001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "kept"),
     # The second is enough because nobody asks for an hour: at that price it were not.

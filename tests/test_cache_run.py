@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cacheprompt import Prompt
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PARTS = tuple(f"{n:02}" for n in range(1, 13))
 HARD = ("04", "09")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import httpx2
 import pytest
+from forking import forked
 from provider import Answer, Ask, Call, Fault, Reply, Tokens, serving
 from scratch import CALC, UNITTEST, make, with_remote
 
@@ -358,6 +359,7 @@ async def test_fewer_requests_than_were_recorded_are_told(bench: Bench) -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_failed_tries_are_replayed_without_waiting(bench: Bench) -> None:
     faults: list[Reply] = [
         Fault(429, headers={"retry-after-ms": "1"}),
@@ -616,6 +618,7 @@ async def test_a_replay_teaches_nothing_about_models(bench: Bench, world: Path) 
     assert len(recall(world / "state")[0]) == learned
 
 
+@pytest.mark.slow
 async def test_what_was_learned_before_changes_no_request(bench: Bench) -> None:
     for _ in range(3):
         await bench.record()
@@ -764,6 +767,7 @@ print(report.exit_code, report.cost_usd, report.replayed)
 """
 
 
+@pytest.mark.slow
 async def test_a_replay_never_opens_a_socket(bench: Bench) -> None:
     recorded = await bench.record()
     bench.prepare()
@@ -773,6 +777,7 @@ async def test_a_replay_never_opens_a_socket(bench: Bench) -> None:
     assert done.stdout == f"{recorded.exit_code} {recorded.cost_usd} True\n", done.stderr
 
 
+@pytest.mark.slow
 async def test_the_command_line_replays_and_fails_with_code_1(bench: Bench) -> None:
     await bench.record()
     workflow = str(bench.world / "workflow.yaml")
@@ -780,7 +785,7 @@ async def test_the_command_line_replays_and_fails_with_code_1(bench: Bench) -> N
     def replay(*more: str) -> subprocess.CompletedProcess[str]:
         bench.prepare()
         options = ("--replay", str(bench.cassette), "-C", str(bench.scratch.root), *more)
-        return python("-m", "runner", "exec", workflow, *options)
+        return forked("exec", workflow, *options, cwd=bench.world, environ=os.environ)
 
     done = replay("--json")
     assert done.returncode == 7, done.stderr

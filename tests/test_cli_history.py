@@ -441,6 +441,7 @@ def mend(tmp_path: Path, shell: Shell) -> Callable[[], subprocess.CompletedProce
     return call
 
 
+@pytest.mark.slow
 def test_runs_fill_the_history(
     shell: Shell, mend: Callable[[], subprocess.CompletedProcess[str]], state: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_pace_delays_every_answer(tmp_path: Path) -> None:
     assert {turn["delay"] for rule in rules for turn in rule["turns"]} == {0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_demo_ships_with_every_rung_seen(seed: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "runner", "demo", str(tmp_path / "demo"), f"--seed={seed}"]

@@ -41,6 +41,8 @@ def status(report: Report) -> dict[str, str]:
     return {step.id: str(step.status) for step in report.steps}
 
 
+pytestmark = pytest.mark.slow
+
 SHIPS = {"format": "succeeded", "lint": "succeeded", "commit": "succeeded", "push": "succeeded"}
 GIVES_UP = {"format": "succeeded", "lint": "failed", "commit": "blocked", "push": "blocked"}
 

@@ -290,6 +290,7 @@ def python(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_without_its_client_the_extra_is_named() -> None:
     said = python(WITHOUT)
     assert "`google:gemini-4-argon` cannot be asked" in said

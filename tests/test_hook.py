@@ -200,6 +200,7 @@ def test_models_off_is_the_hand_back_at_once(scratch: Scratch, session: Claude) 
     assert "step `test` still fails" in session.hook()["reason"]
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_loses_no_hand_back(scratch: Scratch, session: Claude) -> None:
     session.flags = (*cheap(scratch, MENDS), "--budget", "0")
     scratch.write("calc.py", WRONG)
@@ -474,6 +475,7 @@ def test_the_transcript_is_never_read(scratch: Scratch, session: Claude) -> None
     assert session.hook(transcript_path=["no", "text"]) == {}
 
 
+@pytest.mark.slow
 def test_a_failure_that_changes_each_time_is_no_endless_loop(
     scratch: Scratch, session: Claude
 ) -> None:

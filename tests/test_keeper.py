@@ -106,6 +106,7 @@ class Stage:
         return [one.decision for one in self.scratch.of(Decided) if not one.step]
 
 
+@pytest.mark.slow
 async def test_a_pause_of_unknown_length_is_bridged_by_keep_alives(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ async def test_a_pause_of_unknown_length_is_bridged_by_keep_alives(
     assert again.body == {**first.body, "max_tokens": 1}
 
 
+@pytest.mark.slow
 async def test_without_keep_alives_the_loss_is_seen_and_explained(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,6 +300,7 @@ steps:
 """
 
 
+@pytest.mark.slow
 async def test_after_a_cut_answer_the_newest_request_is_kept_alive(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +314,7 @@ async def test_after_a_cut_answer_the_newest_request_is_kept_alive(
     assert rows[3].usage.cache_read_tokens == rows[2].usage.input_tokens
 
 
+@pytest.mark.slow
 async def test_a_keep_alive_is_tried_once_whatever_becomes_of_it(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +330,7 @@ async def test_a_keep_alive_is_tried_once_whatever_becomes_of_it(
     assert failed == ["a keep-alive failed: it was not answered at the first try"]
 
 
+@pytest.mark.slow
 async def test_a_run_that_was_told_to_end_keeps_nothing_alive(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +345,7 @@ async def test_a_run_that_was_told_to_end_keeps_nothing_alive(
     assert [row.role for row in scratch.of(ModelResponded)] == ["main", "main"]
 
 
+@pytest.mark.slow
 async def test_a_keep_alive_under_way_at_the_end_is_waited_for(
     scratch: Scratch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -242,6 +242,7 @@ def random_talk(seed: int) -> tuple[Callable[[Ask], Reply], list[str]]:
     return script, [f"Packet {n}: " + "why? " * rng.randrange(400) for n in range(10)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_each_main_request_finds_the_end_of_the_one_before(tmp_path: Path, seed: int) -> None:
     script, packets = random_talk(seed)
@@ -262,6 +263,7 @@ def test_each_main_request_finds_the_end_of_the_one_before(tmp_path: Path, seed:
         assert request.marks[-1] == (len(request.blocks) - 1, ttl)
 
 
+@pytest.mark.slow
 def test_forty_turns_with_many_parallel_calls_are_each_read_whole(tmp_path: Path) -> None:
 
     def script(ask: Ask) -> Reply:

@@ -356,6 +356,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Failed to extract usage")
 async def test_no_schedule_overspends() -> None:
     show(await play(range(40)))

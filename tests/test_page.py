@@ -386,6 +386,7 @@ def test_lines_of_a_diff(diff: str, added: list[str], removed: list[str]) -> Non
 # -- size ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_thousand_steps_with_long_outputs_give_a_page_that_can_be_sent() -> None:
     told = pages.plain(1_000, failing=500)
     big = Seen({}, {f"/s/run/{n}.log": "<&>" * 6_000 + "\nthe last line" for n in range(500)})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.known import MENDED, OPEN
+from tests.simulation.known import MENDED
 
 ROOT = Path(__file__).parents[1]
 CHUNK = 50
@@ -42,10 +42,3 @@ def test_every_story_ends_well(first: int) -> None:
 
 def test_stories_that_once_did_not_end_well_do_and_some_more() -> None:
     simulate("--only", *map(str, {*MENDED, *range(1, FEW + 1)}))
-
-
-@pytest.mark.xfail(strict=True, reason="a defect that is known and not mended yet")
-@pytest.mark.parametrize("seed", OPEN)
-def test_open_defects(seed: int) -> None:
-    """One that is mended turns this red: move its seed to `MENDED`."""
-    simulate("--only", str(seed))

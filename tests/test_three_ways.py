@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cacheserver import HAND_PRICES, MILLION
 
+pytestmark = pytest.mark.slow
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "three_ways.py"
 
 

@@ -692,6 +692,7 @@ def talk(ask: Ask) -> Answer:
 CHECK = "grep -qx whole {0}.txt || { echo {0}.txt:1: error: not whole; exit 1; }"
 
 
+@pytest.mark.slow
 def test_a_run_against_a_provider_that_counts_its_cache(world: Path) -> None:
     repo = make(world)
     steps: list[dict[str, Any]] = [{"id": "plan", "prompt": "Say that you have read this. " * 900}]

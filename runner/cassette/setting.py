@@ -48,6 +48,8 @@ def setting_of(prepared: Prepared) -> Json:
             "sha256": workflow.sha256,
         },
         "steps": list(options.steps),
+        # Agents are told of their tools: where no sandbox holds, a shell is not among them.
+        "held_shell": prepared.contains_agents,
         # What the workflow says by itself is not kept: a replay is to notice that it has changed.
         "inputs": {name: prepared.inputs[name] for name in options.inputs},
         "fix": list(options.fix),
@@ -114,6 +116,7 @@ def restored(prepared: Prepared, head: Json, given: Options) -> Prepared:
         config=config,
         choices=_choices(prepared, _models(prepared, head), given),
         inputs={name: inputs[name] for name in prepared.inputs},
+        held_shell=head.get("held_shell") is True,
         budget=prepared.budget if given.budget_usd is not None else _budget(head, prepared.budget),
         environ=_environ(prepared.environ, head),
     )
