@@ -163,6 +163,22 @@ def test_the_users_own_git_would_be_caught(repo: Repo, attack: str) -> None:
     assert repo.canary.exists()
 
 
+_HOOKS = ("reference-transaction", "post-index-change", "pre-commit", "post-commit", "pre-push")
+
+
+async def test_hooks_in_our_own_directories_are_not_run(repo: Repo) -> None:
+    """Where no sandbox holds, a command can write the state directory as well."""
+    await repo.open()
+    hooks = [found / "hooks" for found in repo.state.rglob("*.git") if found.is_dir()]
+    assert hooks
+    for folder in hooks:
+        folder.mkdir(exist_ok=True)
+        for name in _HOOKS:
+            shutil.copy(repo.plant(), folder / name)
+    await _walk(repo)
+    assert not repo.canary.exists(), repo.canary.read_text()
+
+
 async def _walk(repo: Repo) -> None:
     repository = await repo.open()
     start = await repository.start_state()
