@@ -6,7 +6,6 @@ that runs a program, names a server or holds a key is taken over.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ _TAKEN = {
     "safe": ("directory",),
     "core": ("autocrlf",),
 }
-_SECTION = re.compile(r"\s*\[\s*([A-Za-z0-9-]+)\s*\]")
-_SETTING = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*)\s*=")
-_INCLUDES = re.compile(r"^\s*\[include(?:if)?\b", re.IGNORECASE | re.MULTILINE)
 _STAND_IN = "[user]\n\tname = Nobody\n\temail = nobody@localhost\n"
 """Where the user's name stands in another file that theirs includes, which is not followed."""
 
@@ -42,20 +38,24 @@ def taken(files: Iterable[str]) -> str:
     """
     parts: list[str] = []
     for text in files:
-        if _INCLUDES.search(text):
+        lines = text.splitlines()
+        if any(line.lstrip().lower().startswith("[include") for line in lines):
             parts.append(_STAND_IN)
         section = ""
-        for line in text.splitlines():
-            found = _SECTION.match(line)
-            if found:
-                section, line = found[1].lower(), line[found.end() :]
-            elif line.lstrip().startswith("["):
-                section = ""
-            setting = _SETTING.match(line)
-            plain = setting is not None and not line.endswith("\\")
-            if setting is not None and plain and setting[1].lower() in _TAKEN.get(section, ()):
+        for line in lines:
+            if line.lstrip().startswith("["):
+                section, line = _header(line)
+            key, sign, _ = line.partition("=")
+            plain = sign and not line.endswith("\\")
+            if plain and key.strip().lower() in _TAKEN.get(section, ()):
                 parts.append(f"[{section}]\n\t{line.strip()}\n")
     return "".join(parts)
+
+
+def _header(line: str) -> tuple[str, str]:
+    """Return a section's name and what stands behind it; no name where it has a subsection."""
+    name, closed, rest = line.lstrip()[1:].partition("]")
+    return (name.strip().lower(), rest) if closed and '"' not in name else ("", "")
 
 
 def _text(path: Path) -> str:
