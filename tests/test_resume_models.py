@@ -615,6 +615,7 @@ class Killed:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         kept |= {"TOKEN": SECRET, "SUBRUNNER_CONFIG": str(self.world / "config.yaml")}
+        kept["SUBRUNNER_SANDBOX"] = "off"  # commands wait for what lies beside the tree
         return subprocess.Popen(
             [sys.executable, "-m", "runner", *arguments, "--state-dir", str(self.world / "state")],
             cwd=self.repo.root,
