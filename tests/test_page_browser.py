@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,18 +40,15 @@ LOOKS = [(width, mode) for width in (360, 768, 1280) for mode in ("light", "dark
 def browser() -> Iterator[Any]:
     if not CHROMIUM or not DRIVER:
         pytest.skip("chromium and chromedriver are not installed: see .ci/readers.sh")
-    # Lazily: this module is collected in environments that have no selenium, too.
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
+    # By name: this module is collected, and its types are checked, where no selenium is, too.
+    webdriver: Any = import_module("selenium.webdriver")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        options: Any = Options()
+        options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         try:
             yield driver
         finally:
